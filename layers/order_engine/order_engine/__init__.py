@@ -1,0 +1,1 @@
+"""Order execution engine: domain code, ports and adapters shared by every function."""

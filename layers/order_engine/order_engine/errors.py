@@ -1,0 +1,63 @@
+"""Errors that say what the caller is to do about them.
+
+``Rejected``: the request is at fault; tell the caller and do not try again.
+``Retryable``: technical trouble; the same call may succeed later.
+``OutcomeUnknown``: it may or may not have happened; look it up before anything else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """Name one field of a request and what is wrong with it."""
+
+    field: str
+    message: str
+    code: str = "invalid"
+
+
+class OrderEngineError(Exception):
+    """Stand for every error that the engine raises on purpose."""
+
+
+class Rejected(OrderEngineError):
+    """Report a request that cannot be honored, with a stable ``code`` and an HTTP status."""
+
+    def __init__(
+        self, code: str, detail: str, *, status: int = 422, errors: Sequence[FieldError] = ()
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.status = status
+        self.errors = tuple(errors)
+
+
+class Retryable(OrderEngineError):
+    """Report technical trouble that a later identical call may not meet."""
+
+
+class DatabaseUnavailable(Retryable):
+    """Report that Postgres cannot be reached or refused to serve."""
+
+
+class StreamUnavailable(Retryable):
+    """Report that the order stream (DynamoDB) could not be written or read."""
+
+
+class ExecutionNotStarted(Retryable):
+    """Report that Step Functions did not take the execution."""
+
+
+class VenueUnavailable(Retryable):
+    """Report that a venue did not answer; nothing was sent."""
+
+
+class OutcomeUnknown(OrderEngineError):
+    """Report a call whose effect is unknown; the effect must be looked up."""
+
+
+class VenueTimeout(OutcomeUnknown):
+    """Report a venue call that timed out; a sent transaction may still land."""
