@@ -1,0 +1,111 @@
+# The order execution engine on this machine. `make` alone lists the targets.
+# Needs Python 3.12 or newer and make; everything else is installed into .venv.
+
+PYTHON_RUN = .venv/bin/python
+LOCAL = $(PYTHON_RUN) -m local
+
+# Which stack: another folder and other ports than the usual ones (0: any free port).
+STATE_DIR =
+EMULATOR_PORT =
+POSTGRES_PORT =
+# Template parameters, for example PARAMETERS="MockSeed=7 MockVolatility=wild".
+PARAMETERS =
+# More options for the command behind a target.
+ARGS =
+
+STATE = $(if $(STATE_DIR),--state-dir '$(STATE_DIR)')
+START = $(STATE) \
+	$(if $(EMULATOR_PORT),--emulator-port $(EMULATOR_PORT)) \
+	$(if $(POSTGRES_PORT),--postgres-port $(POSTGRES_PORT)) \
+	$(foreach parameter,$(PARAMETERS),--parameter '$(parameter)') \
+	$(ARGS)
+
+# The order of `make order`.
+AMOUNT = 1.5
+IN = SOL
+OUT = USDC
+
+export SAM_CLI_TELEMETRY = 0
+
+.DEFAULT_GOAL = help
+
+.PHONY: help
+help: ## List the targets.
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-26s %s\n", $$1, $$2}'
+
+.PHONY: environment
+environment: ## Make the Python environment .venv (every other target does it too).
+	@PYTHON='$(PYTHON)' local/environment.sh
+
+## The stack
+
+.PHONY: demo
+demo: environment ## Start everything, submit a market order and watch it until it is confirmed.
+	@$(LOCAL) demo $(START)
+
+.PHONY: up
+up: environment ## Start the stack, or deploy again onto the running one.
+	@$(LOCAL) up $(START)
+
+.PHONY: down
+down: ## Stop everything; the data is kept.
+	@if [ -x $(PYTHON_RUN) ]; then $(LOCAL) down $(STATE); else echo "Nothing was running."; fi
+
+.PHONY: order
+order: environment ## Submit a market order and watch it: make order AMOUNT=1.5 IN=SOL OUT=USDC
+	@$(LOCAL) order $(STATE) --amount '$(AMOUNT)' --token-in '$(IN)' --token-out '$(OUT)' $(ARGS)
+
+.PHONY: logs
+logs: environment ## Print the functions' logs: make logs ARGS="--follow --order <id>"
+	@$(LOCAL) logs $(STATE) $(ARGS)
+
+.PHONY: status
+status: environment ## Say what runs, and where it answers.
+	@$(LOCAL) status $(STATE) $(ARGS)
+
+.PHONY: deploy-localstack
+deploy-localstack: environment ## Deploy onto LocalStack (see localstack-compose.yml).
+	@$(LOCAL) deploy-localstack $(ARGS)
+
+## The code
+
+.PHONY: test
+test: unit integration e2e ## Run every test, beside a running stack.
+
+.PHONY: unit
+unit: environment ## Run the unit and property tests.
+	$(PYTHON_RUN) -m pytest tests/unit $(ARGS)
+
+.PHONY: integration
+integration: environment ## Run the integration tests (their own Postgres and emulator).
+	$(PYTHON_RUN) -m pytest tests/integration $(ARGS)
+
+.PHONY: e2e
+e2e: environment ## Run the end-to-end tests (their own stack).
+	$(PYTHON_RUN) -m pytest tests/e2e $(ARGS)
+
+.PHONY: chaos
+chaos: environment ## Kill and break things while orders run, and check that none is lost or doubled.
+	$(PYTHON_RUN) -m pytest tests/chaos $(ARGS)
+
+.PHONY: bench
+bench: environment ## Measure throughput, latency, cold imports: see docs/measurements.md.
+	$(PYTHON_RUN) -m benchmarks $(ARGS)
+
+.PHONY: lint
+lint: environment ## Check format, lint, types and the template.
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/mypy -p local
+	.venv/bin/cfn-lint template.yaml
+	.venv/bin/sam validate --lint --template template.yaml --region us-east-1
+
+.PHONY: format
+format: environment ## Format the code and fix what the linter can.
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+.PHONY: clean
+clean: down ## Stop the stack and DELETE its data, builds and caches (the environment .venv stays).
+	rm -rf .local .aws-sam .mypy_cache .ruff_cache .pytest_cache .hypothesis

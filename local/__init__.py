@@ -1,0 +1,1 @@
+"""The laptop runtime: embedded Postgres, the AWS emulator and the deploy onto it."""

@@ -1,0 +1,207 @@
+"""The AWS emulator (MiniStack) as a process of its own that outlives the command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from local import ports, processes
+from local.errors import StartFailedError, log_tail
+
+REGION = "us-east-1"
+START_SECONDS = 60.0
+FREE_PORT_ATTEMPTS = 3
+# On SIGTERM the emulator writes its whole state; thousands of orders take a while.
+STOP_SECONDS = 60.0
+# Idle workers beyond a function's first are ended after this time: a burst leaves many behind.
+WARM_WORKER_SECONDS = 60
+_DROPPED_VARIABLES = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")
+
+
+@dataclass(frozen=True)
+class EmulatorOptions:
+    """What an emulator is started with; other options need another start.
+
+    `auth` enforces IAM, `concurrency` is the account's limit of Lambdas at work at once.
+    """
+
+    auth: bool = False
+    concurrency: int = 60
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """A running emulator and what it was started with."""
+
+    pid: int
+    port: int
+    options: EmulatorOptions
+
+    @property
+    def url(self) -> str:
+        """The endpoint of every emulated AWS service."""
+        return f"http://{ports.HOST}:{self.port}"
+
+
+def client_environment(url: str) -> dict[str, str]:
+    """Return the environment for a program that shall talk to the emulator and nobody else.
+
+    The caller's own AWS settings (profiles, sessions, endpoints) are left out, so that no command
+    here can reach a real account.
+    """
+    environment = _clean_environment()
+    environment.update(
+        AWS_ENDPOINT_URL=url,
+        AWS_ACCESS_KEY_ID="test",
+        AWS_SECRET_ACCESS_KEY="test",  # noqa: S106 - the emulator's fixed key
+        AWS_DEFAULT_REGION=REGION,
+        AWS_REGION=REGION,
+        AWS_DISABLE_HOST_PREFIX_INJECTION="true",
+        AWS_EC2_METADATA_DISABLED="true",
+    )
+    return environment
+
+
+def start(directory: Path, *, root: Path, port: int, options: EmulatorOptions) -> Emulator:
+    """Start the emulator on the state saved in `directory`, marked as one of `root`'s.
+
+    The functions' workers run on this very Python, with its packages. `port` 0 takes a free one.
+    Raises PortTakenError, StartFailedError.
+    """
+    for name in ("state", "s3", "tmp"):
+        (directory / name).mkdir(parents=True, exist_ok=True)
+    attempts = FREE_PORT_ATTEMPTS if port == 0 else 1
+    for attempt in range(1, attempts + 1):
+        chosen_port = ports.choose(port, needed_for="the AWS emulator", setting="EMULATOR_PORT")
+        try:
+            return _launch(directory, root, chosen_port, options)
+        except StartFailedError:
+            # Between choosing a free port and listening on it, somebody else may have taken it.
+            if attempt == attempts or ports.is_free(chosen_port):
+                raise
+    raise AssertionError("unreachable")
+
+
+def _launch(directory: Path, root: Path, chosen_port: int, options: EmulatorOptions) -> Emulator:
+    log = directory / "emulator.log"
+    environment = _clean_environment()
+    environment.update(
+        {
+            processes.STATE_DIRECTORY_VARIABLE: str(root),
+            "BIND_HOST": ports.HOST,
+            "GATEWAY_PORT": str(chosen_port),
+            "IOT_MTLS_ENABLED": "0",
+            "SFTP_ENABLED": "0",
+            "LOG_LEVEL": "WARNING",
+            "PERSIST_STATE": "1",
+            "S3_PERSIST": "1",
+            "STATE_DIR": str(directory / "state"),
+            "S3_DATA_DIR": str(directory / "s3"),
+            "TMPDIR": str(directory / "tmp"),
+            "MINISTACK_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AUTH": "true" if options.auth else "false",
+            "LAMBDA_ACCOUNT_CONCURRENCY": str(options.concurrency),
+            "LAMBDA_WARM_TTL_SECONDS": str(WARM_WORKER_SECONDS),
+        }
+    )
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ministack"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=directory,
+            env=environment,
+            start_new_session=True,
+        )
+    emulator = Emulator(process.pid, chosen_port, options)
+    _await_healthy(emulator, process, log)
+    return emulator
+
+
+def find_running(root: Path) -> Emulator | None:
+    """Find the emulator that runs for the state directory `root` and answers."""
+    for process in processes.marked_with(root):
+        if _is_emulator(process):
+            environment = process.environ()
+            options = EmulatorOptions(
+                auth=environment["AUTH"] == "true",
+                concurrency=int(environment["LAMBDA_ACCOUNT_CONCURRENCY"]),
+            )
+            emulator = Emulator(process.pid, int(environment["GATEWAY_PORT"]), options)
+            if is_healthy(emulator):
+                return emulator
+    return None
+
+
+def stop(root: Path) -> bool:
+    """Stop the emulator of `root` (which saves its state), then every worker that is left.
+
+    Return whether one was running.
+    """
+    marked = list(processes.marked_with(root))
+    for process in marked:
+        if _is_emulator(process):
+            processes.stop(process, signal.SIGTERM, patience_seconds=STOP_SECONDS)
+    processes.kill_all(processes.marked_with(root))
+    return bool(marked)
+
+
+def is_healthy(emulator: Emulator) -> bool:
+    """Tell whether the emulator answers."""
+    try:
+        with httpx.Client(trust_env=False, timeout=5) as client:
+            return client.get(f"{emulator.url}/_ministack/health").status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def _is_emulator(process: psutil.Process) -> bool:
+    try:
+        return process.cmdline()[1:3] == ["-m", "ministack"]
+    except psutil.Error:
+        return False
+
+
+def _clean_environment() -> dict[str, str]:
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("AWS_") and key not in _DROPPED_VARIABLES
+    }
+    environment["AWS_CONFIG_FILE"] = os.devnull
+    environment["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+    local_hosts = f"{ports.HOST},localhost"
+    for name in ("NO_PROXY", "no_proxy"):
+        inherited = environment.get(name)
+        environment[name] = f"{inherited},{local_hosts}" if inherited else local_hosts
+    return environment
+
+
+def _await_healthy(emulator: Emulator, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise StartFailedError(
+                f"The AWS emulator ended with code {process.returncode}.",
+                hint=log_tail(log),
+                log=log,
+            )
+        if is_healthy(emulator):
+            return
+        time.sleep(0.05)
+    process.kill()
+    raise StartFailedError(
+        f"The AWS emulator did not answer within {START_SECONDS:.0f} s.",
+        hint=log_tail(log),
+        log=log,
+    )

@@ -1,0 +1,78 @@
+"""Set after the deploy what the template says and the emulator's CloudFormation drops.
+
+The values are read from the template, so there is one place for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from local import aws
+
+Template = Mapping[str, Any]
+
+
+def apply(
+    endpoint_url: str, stack_name: str, template: Template, parameters: Mapping[str, str]
+) -> list[str]:
+    """Set DynamoDB's time to live and the HTTP APIs' CORS; return what was set, for the reader."""
+    physical_ids = aws.physical_ids(endpoint_url, stack_name)
+    done: list[str] = []
+    dynamodb = aws.client("dynamodb", endpoint_url)
+    for logical_id, specification in times_to_live(template, parameters):
+        table = physical_ids.get(logical_id)
+        if table is None:
+            continue
+        current = dynamodb.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
+        if current.get("TimeToLiveStatus") != "ENABLED":
+            dynamodb.update_time_to_live(TableName=table, TimeToLiveSpecification=specification)
+        done.append(f"time to live of {logical_id}")
+    gateway = aws.client("apigatewayv2", endpoint_url)
+    for logical_id, configuration in cors_configurations(template, parameters):
+        api = physical_ids.get(logical_id)
+        if api is None:
+            continue
+        gateway.update_api(ApiId=api, CorsConfiguration=configuration)
+        done.append(f"CORS of {logical_id}")
+    return done
+
+
+def times_to_live(
+    template: Template, parameters: Mapping[str, str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the logical id and the time-to-live specification of each table that has one."""
+    for logical_id, resource in _resources(template, "AWS::DynamoDB::Table"):
+        specification = _resolve(resource.get("TimeToLiveSpecification"), parameters)
+        if specification:
+            enabled = str(specification.get("Enabled", True)).lower() == "true"
+            yield logical_id, {**specification, "Enabled": enabled}
+
+
+def cors_configurations(
+    template: Template, parameters: Mapping[str, str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the logical id and the CORS configuration of each HTTP API that has one."""
+    for logical_id, resource in _resources(template, "AWS::ApiGatewayV2::Api"):
+        configuration = _resolve(resource.get("CorsConfiguration"), parameters)
+        if configuration:
+            if "MaxAge" in configuration:
+                configuration["MaxAge"] = int(configuration["MaxAge"])
+            yield logical_id, configuration
+
+
+def _resources(template: Template, resource_type: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for logical_id, resource in template.get("Resources", {}).items():
+        if resource.get("Type") == resource_type:
+            yield logical_id, resource.get("Properties", {})
+
+
+def _resolve(value: Any, parameters: Mapping[str, str]) -> Any:
+    """Resolve the references to parameters in a template value (other functions stay)."""
+    if isinstance(value, dict):
+        if set(value) == {"Ref"} and value["Ref"] in parameters:
+            return parameters[value["Ref"]]
+        return {key: _resolve(item, parameters) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_resolve(item, parameters) for item in value]
+    return value

@@ -1,0 +1,162 @@
+"""Bring a whole stack up and down."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from local import deploy, emulator, fixups, postgres, stack
+from local.emulator import REGION, Emulator, EmulatorOptions
+from local.errors import BusyError, require_free_space, require_python
+from local.paths import DEFAULT_TEMPLATE, StateDirectory
+from local.postgres import PostgresServer
+from local.progress import console, step
+from local.stack import Stack, StackProcesses
+
+DEFAULT_EMULATOR_PORT = 4566
+DEFAULT_POSTGRES_PORT = 54329
+DEFAULT_CONCURRENCY = 60
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to run a stack. Port 0 takes a free one."""
+
+    emulator_port: int = DEFAULT_EMULATOR_PORT
+    postgres_port: int = DEFAULT_POSTGRES_PORT
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    bundle_dependencies: bool = False
+    auth: bool = False
+    concurrency: int = DEFAULT_CONCURRENCY
+    template: Path = DEFAULT_TEMPLATE
+    durable: bool = True
+
+
+def up(state: StateDirectory, settings: Settings) -> Stack:
+    """Start what does not run yet, deploy, and return the running stack.
+
+    On a running stack this deploys again. Orders of earlier runs are kept.
+    """
+    require_python()
+    state.create()
+    require_free_space(state.root)
+    template = deploy.load_template(settings.template)
+    deploy.check_parameters(template, settings.parameters)
+    with _locked(state):
+        with step("Start Postgres and the AWS emulator"):
+            database = postgres.start(
+                state.postgres, port=settings.postgres_port, durable=settings.durable
+            )
+            options = EmulatorOptions(auth=settings.auth, concurrency=settings.concurrency)
+            cloud = _start_emulator(state, settings.emulator_port, options)
+        given = deploy.laptop_parameters(
+            database_url=database.url,
+            endpoint_url=cloud.url,
+            bundle_dependencies=settings.bundle_dependencies,
+        )
+        parameters = deploy.complete_parameters(template, {**given, **settings.parameters})
+        target = deploy.Target(cloud.url, parameters, settings.template)
+        with step("Build the functions (sam build)"):
+            built_template = deploy.build(state, target)
+        with step("Deploy the stack (sam deploy)"):
+            deployment = deploy.deploy(state, target, built_template)
+            fixups.apply(cloud.url, target.stack_name, template, parameters)
+        running = _describe(database, cloud, target, deployment)
+        stack.write(state, running)
+    return running
+
+
+def down(state: StateDirectory) -> bool:
+    """Stop everything that runs for `state` and keep its data. Return whether anything ran."""
+    if not state.root.exists():
+        return False
+    with _locked(state):
+        stack.remove(state)
+        with ThreadPoolExecutor() as pool:
+            emulator_ran = pool.submit(emulator.stop, state.root)
+            # The functions' workers hold connections; a fast shutdown ends these first.
+            postgres_ran = pool.submit(postgres.stop, state.postgres)
+            return any([emulator_ran.result(), postgres_ran.result()])
+
+
+@contextmanager
+def running_stack(
+    state_dir: Path | str,
+    *,
+    parameters: Mapping[str, str] | None = None,
+    bundle_dependencies: bool = False,
+    auth: bool = False,
+    concurrency: int = DEFAULT_CONCURRENCY,
+    template: Path = DEFAULT_TEMPLATE,
+) -> Iterator[Stack]:
+    """Run a stack of its own, on free ports and in its own folder, for the length of the block."""
+    state = StateDirectory.at(state_dir)
+    settings = Settings(
+        emulator_port=0,
+        postgres_port=0,
+        parameters=parameters or {},
+        bundle_dependencies=bundle_dependencies,
+        auth=auth,
+        concurrency=concurrency,
+        template=template,
+        durable=False,
+    )
+    try:
+        yield up(state, settings)
+    finally:
+        down(state)
+
+
+def _start_emulator(state: StateDirectory, port: int, options: EmulatorOptions) -> Emulator:
+    running = emulator.find_running(state.root)
+    if running is not None:
+        if running.options == options:
+            return running
+        console.print("  The emulator's options have changed: it starts again.")
+    # Also ends the workers that a killed emulator left behind.
+    emulator.stop(state.root)
+    return emulator.start(state.emulator, root=state.root, port=port, options=options)
+
+
+def _describe(
+    database: PostgresServer,
+    cloud: Emulator,
+    target: deploy.Target,
+    deployment: deploy.Deployment,
+) -> Stack:
+    secret = {"DatabaseUrl"}
+    return Stack(
+        http_url=deployment.outputs.get("HttpUrl", ""),
+        web_socket_url=deployment.outputs.get("WebSocketUrl", ""),
+        database_url=database.url,
+        emulator_url=cloud.url,
+        stack_name=target.stack_name,
+        region=REGION,
+        pids=StackProcesses(emulator=cloud.pid, postgres=database.pid),
+        outputs=deployment.outputs,
+        parameters={k: v for k, v in target.parameters.items() if k not in secret},
+    )
+
+
+@contextmanager
+def _locked(state: StateDirectory) -> Iterator[None]:
+    """Hold the stack for this command alone. Raises BusyError when another one works on it."""
+    with state.lock_file.open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            holder = lock.read().strip()
+            raise BusyError(
+                f"Another command (process {holder}) is starting or stopping this stack.",
+                hint="Wait for it to end.",
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
