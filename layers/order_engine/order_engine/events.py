@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field, computed_field
 
 from order_engine.failures import Failure
-from order_engine.orders import Amount, DomainModel, Quote, Timestamp, Venue
+from order_engine.orders import Amount, DomainModel, Order, Quote, Timestamp, Venue
 from order_engine.statuses import OrderStatus
 
 
@@ -69,3 +69,16 @@ class OrderEvent(EventDetails):
     def error(self) -> str | None:
         """Give the failure as one line of text."""
         return f"{self.failure.code}: {self.failure.detail}" if self.failure else None
+
+
+def first_event(order: Order) -> OrderEvent:
+    """Return the event with which a newly stored order begins."""
+    return OrderEvent(
+        order_id=order.order_id,
+        client_order_id=order.client_order_id,
+        user_id=order.user_id,
+        seq=1,
+        status=order.status,
+        attempt=order.attempt,
+        timestamp=order.created_at,
+    )

@@ -92,6 +92,18 @@ class OrderTerms(DomainModel):
     trigger: SniperTrigger | None = None
 
 
+class ExecutionTerms(DomainModel):
+    """Carry through the state machine what venues and decisions need to know of an order."""
+
+    order_id: str
+    client_order_id: str | None = None
+    token_in: str
+    token_out: str
+    amount_in: Amount
+    slippage_bps: int
+    limit_price: Amount | None = None
+
+
 class Order(OrderTerms):
     """Show one order and how far it has come."""
 
@@ -152,6 +164,19 @@ class Order(OrderTerms):
     def error(self) -> str | None:
         """Give the failure as one line of text."""
         return f"{self.failure.code}: {self.failure.detail}" if self.failure else None
+
+    @property
+    def execution_terms(self) -> ExecutionTerms:
+        """Return what the order's execution works with."""
+        return ExecutionTerms(
+            order_id=self.order_id,
+            client_order_id=self.client_order_id,
+            token_in=self.token_in,
+            token_out=self.token_out,
+            amount_in=self.amount_in,
+            slippage_bps=self.slippage_bps,
+            limit_price=self.limit_price,
+        )
 
     @property
     def has_unresolved_transaction(self) -> bool:

@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from order_engine.events import OrderEvent
-from order_engine.orders import Order, OrderTerms
-from order_engine.transitions import MoveResult, NewOrder, Storage, Transition
+from order_engine.orders import Order
+from order_engine.transitions import FailedAttempt, MoveResult, NewOrder, Storage, Transition
 
 
 class Clock(Protocol):
@@ -55,6 +55,16 @@ class OrderRepository(Protocol):
         """Carry out one guarded transition; the only way an order's state changes."""
         ...
 
+    def resume_routing(
+        self, order_id: str, execution: str, after_attempt: int | None
+    ) -> Order | None:
+        """Begin the next attempt of an order that is at ``routing`` already; no event."""
+        ...
+
+    def record_failed_attempt(self, failed: FailedAttempt) -> Order | None:
+        """Note the failure of the current attempt, once; the status stays."""
+        ...
+
     def get(self, order_id: str) -> Order | None:
         """Return an order."""
         ...
@@ -75,8 +85,8 @@ class EventStream(Protocol):
         """Write events, in order; raise ``StreamUnavailable`` when they could not be written."""
         ...
 
-    def announce(self, terms: OrderTerms, events: Sequence[OrderEvent]) -> None:
-        """Write a new order's owner and first events."""
+    def announce(self, order: Order, events: Sequence[OrderEvent]) -> None:
+        """Write a new order's owner and first events; raise ``StreamUnavailable``."""
         ...
 
 

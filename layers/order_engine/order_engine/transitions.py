@@ -34,7 +34,7 @@ class Storage:
     order: Order
     created: bool
     terms_digest: str
-    unstreamed: tuple[OrderEvent, ...] = ()
+    idempotency_key: str | None = None
 
 
 class Guard(Enum):

@@ -1,0 +1,100 @@
+"""Carry out the state machine's database transitions."""
+
+import os
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from order_engine.lifecycle import Lifecycle, Step
+from order_engine.orders import ExecutionTerms
+from order_engine.settings import LifecycleSettings
+from order_engine.statuses import OrderStatus
+
+logger = Logger()
+metrics = Metrics()
+
+
+@cache
+def lifecycle() -> Lifecycle:
+    """Compose the service on first use and keep it for the life of the environment."""
+    from order_engine.adapters.order_stream import OrderStream
+    from order_engine.adapters.postgres import PostgresOrders
+    from order_engine.adapters.secrets import DatabaseSecret
+
+    settings = LifecycleSettings.from_environment(os.environ)
+    return Lifecycle(
+        PostgresOrders(DatabaseSecret(settings.database_secret_arn)),
+        OrderStream(settings.order_stream_table),
+    )
+
+
+@metrics.log_metrics
+def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """Answer one step of the state machine with its outcome."""
+    step = take_step(event)
+    logger.info(
+        event["action"],
+        order_id=event.get("orderId") or event["order"]["orderId"],
+        execution=event["execution"],
+        attempt=event.get("attempt", event.get("afterAttempt")),
+        outcome=step.answer["outcome"],
+        moved=step.moved,
+        status=step.order.status if step.order else None,
+        quotes=[quote.to_json_dict() for quote in step.order.quotes] if is_decision(step) else None,
+        chosen_dex=step.order.chosen_dex if step.order else None,
+        error=step.order.error if step.order else None,
+    )
+    if step.moved and step.order:
+        count(step)
+    return step.answer
+
+
+def take_step(event: dict[str, Any]) -> Step:
+    """Call the service's method for the event's action."""
+    service = lifecycle()
+    execution = event["execution"]
+    match event["action"]:
+        case "route":
+            return service.route(event["orderId"], execution, event.get("afterAttempt"))
+        case "decide":
+            terms = ExecutionTerms.model_validate(event["order"])
+            return service.decide(terms, execution, event["attempt"], event["answers"])
+        case "submit":
+            return service.submit(event["orderId"], execution, event["attempt"], event["answer"])
+        case "confirm":
+            return service.confirm(
+                ExecutionTerms.model_validate(event["order"]),
+                execution,
+                event["attempt"],
+                event["answer"],
+                Decimal(event["quotedPrice"]),
+            )
+        case "attempt_failed":
+            return service.attempt_failed(
+                event["orderId"], execution, event["attempt"], event["answer"]
+            )
+        case unknown:
+            raise ValueError(f"no such action: {unknown}")
+
+
+def is_decision(step: Step) -> bool:
+    """Tell whether the step chose a venue."""
+    return step.answer["outcome"] == "building"
+
+
+def count(step: Step) -> None:
+    """Add the step's business metrics."""
+    order = step.order
+    if order is None:
+        return
+    if is_decision(step) and order.chosen_dex:
+        metrics.add_metric(f"VenueChosen{order.chosen_dex.capitalize()}", MetricUnit.Count, 1)
+    elif order.status is OrderStatus.CONFIRMED:
+        metrics.add_metric("OrdersConfirmed", MetricUnit.Count, 1)
+        time_to_confirm_ms = (order.updated_at - order.created_at).total_seconds() * 1000
+        metrics.add_metric("TimeToConfirm", MetricUnit.Milliseconds, time_to_confirm_ms)
+    elif order.status is OrderStatus.FAILED and order.failure:
+        metrics.add_metric("OrdersFailed", MetricUnit.Count, 1)
+        metrics.add_metric(f"OrdersFailed_{order.failure.code}", MetricUnit.Count, 1)
