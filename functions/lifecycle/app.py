@@ -7,6 +7,7 @@ from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
+
 from order_engine.lifecycle import Lifecycle, Step
 from order_engine.orders import ExecutionTerms
 from order_engine.settings import LifecycleSettings
@@ -20,6 +21,7 @@ metrics = Metrics()
 def lifecycle() -> Lifecycle:
     """Compose the service on first use and keep it for the life of the environment."""
     from order_engine.adapters.order_stream import OrderStream
+
     from order_engine.adapters.postgres import PostgresOrders
     from order_engine.adapters.secrets import DatabaseSecret
 

@@ -6,6 +6,7 @@ import urllib.request
 from typing import Any
 
 from aws_lambda_powertools import Logger
+
 from order_engine.adapters.migrations import migrate
 from order_engine.adapters.postgres import connect
 from order_engine.adapters.secrets import DatabaseSecret
