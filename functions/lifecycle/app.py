@@ -8,6 +8,7 @@ from typing import Any
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
+from order_engine.failures import Failure
 from order_engine.lifecycle import Lifecycle, Step
 from order_engine.orders import ExecutionTerms
 from order_engine.settings import LifecycleSettings
@@ -59,7 +60,13 @@ def take_step(event: dict[str, Any]) -> Step:
     execution = event["execution"]
     match event["action"]:
         case "route":
-            return service.route(event["orderId"], execution, event.get("afterAttempt"))
+            failure = event.get("failure")
+            return service.route(
+                event["orderId"],
+                execution,
+                event.get("afterAttempt"),
+                Failure.model_validate(failure) if failure else None,
+            )
         case "decide":
             terms = ExecutionTerms.model_validate(event["order"])
             return service.decide(terms, execution, event["attempt"], event["answers"])

@@ -51,8 +51,16 @@ class Lifecycle:
         self._orders = orders
         self._stream = stream
 
-    def route(self, order_id: str, execution: str, after_attempt: int | None) -> Step:
+    def route(
+        self,
+        order_id: str,
+        execution: str,
+        after_attempt: int | None,
+        failure: Failure | None = None,
+    ) -> Step:
         """Begin an attempt: claim the order (first call) or follow the failed ``after_attempt``.
+
+        ``failure`` is why that attempt failed, for those who watch.
 
         Outcomes: ``routing`` with what the venues need to know; ``resume`` with the transaction
         that was written down before a restart; ``superseded`` when the order is final or in
@@ -67,6 +75,7 @@ class Lifecycle:
                 execution=execution,
                 attempt=after_attempt,
                 next_attempt=True,
+                details=EventDetails(failure=failure),
             )
         )
         order = result.order
@@ -243,6 +252,7 @@ class Lifecycle:
                     "outcome": "retry",
                     "backoffSeconds": backoff_s(order.retries),
                     "afterAttempt": attempt,
+                    "failure": order.failure.model_dump(mode="json", by_alias=True),
                 },
                 order,
             )
