@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from local import runtime
+from local import localstack, runtime, show, stack
+from local.client import ApiError, FollowTimeoutError, OrderClient
 from local.errors import LocalRuntimeError
+from local.logs import FunctionLogs, LogLine
 from local.paths import DEFAULT_STATE_DIRECTORY, DEFAULT_TEMPLATE, StateDirectory
 from local.progress import console, error_console
 from local.stack import Stack
@@ -66,7 +70,8 @@ def up(
         template=template.absolute(),
     )
     running = runtime.up(StateDirectory.at(state_dir), settings)
-    _print_addresses(running)
+    show.addresses(console, running)
+    show.next_commands(console, running)
 
 
 @app.command()
@@ -78,9 +83,157 @@ def down(state_dir: StateOption = DEFAULT_STATE_DIRECTORY) -> None:
         console.print("Nothing was running.")
 
 
-def _print_addresses(running: Stack) -> None:
-    console.print(f"  HTTP API    {escape(running.http_url)}")
-    console.print(f"  WebSocket   {escape(running.web_socket_url)}")
+@app.command()
+def demo(
+    state_dir: StateOption = DEFAULT_STATE_DIRECTORY,
+    emulator_port: EmulatorPortOption = runtime.DEFAULT_EMULATOR_PORT,
+    postgres_port: PostgresPortOption = runtime.DEFAULT_POSTGRES_PORT,
+    parameter: ParameterOption = None,
+    bundle_dependencies: BundleOption = False,
+    auth: AuthOption = False,
+    concurrency: ConcurrencyOption = runtime.DEFAULT_CONCURRENCY,
+    template: TemplateOption = DEFAULT_TEMPLATE,
+) -> None:
+    """Start the stack, submit a market order and watch it until it is final."""
+    settings = runtime.Settings(
+        emulator_port=emulator_port,
+        postgres_port=postgres_port,
+        parameters=_key_values(parameter or []),
+        bundle_dependencies=bundle_dependencies,
+        auth=auth,
+        concurrency=concurrency,
+        template=template.absolute(),
+    )
+    running = runtime.up(StateDirectory.at(state_dir), settings)
+    final_status = _submit_and_watch(
+        running, {"type": "market", "tokenIn": "SOL", "tokenOut": "USDC", "amount": "1.5"}
+    )
+    console.print()
+    show.addresses(console, running)
+    show.next_commands(console, running)
+    if final_status != "confirmed":
+        raise typer.Exit(2)
+
+
+@app.command()
+def order(
+    state_dir: StateOption = DEFAULT_STATE_DIRECTORY,
+    amount: Annotated[str, typer.Option(help="Amount of tokenIn.")] = "1.5",
+    token_in: Annotated[str, typer.Option(help="The token to sell.")] = "SOL",  # noqa: S107
+    token_out: Annotated[str, typer.Option(help="The token to buy.")] = "USDC",  # noqa: S107
+    slippage_bps: Annotated[
+        int | None, typer.Option(help="Slippage tolerance in basis points.")
+    ] = None,
+    client_order_id: Annotated[
+        str | None, typer.Option(help="Your own id; the same one again is the same order.")
+    ] = None,
+) -> None:
+    """Submit a market order to the running stack and watch it until it is final.
+
+    Ends with code 2 when the order is refused or ends other than confirmed.
+    """
+    running = stack.read_running(StateDirectory.at(state_dir))
+    request = {
+        "type": "market",
+        "tokenIn": token_in.upper(),
+        "tokenOut": token_out.upper(),
+        "amount": amount,
+        "slippageBps": slippage_bps,
+        "clientOrderId": client_order_id,
+    }
+    given = {key: value for key, value in request.items() if value is not None}
+    if _submit_and_watch(running, given) != "confirmed":
+        raise typer.Exit(2)
+
+
+def _submit_and_watch(running: Stack, request: dict[str, Any]) -> str:
+    """Submit an order and print its events as they come; return its last status."""
+    sold = f"{request['amount']} {request['tokenIn']} for {request['tokenOut']}"
+    console.print(f"\nMarket order: {escape(sold)}")
+    with OrderClient(running.http_url) as client:
+        try:
+            submission = client.submit(request)
+        except ApiError as error:
+            error_console.print(f"[red]refused:[/red] {error.status} {escape(error.detail)}")
+            for line in error.errors:
+                error_console.print(f"  {escape(line)}")
+            raise typer.Exit(2) from error
+        console.print(f"  order {escape(submission.order_id)}")
+        started: datetime | None = None
+        status = ""
+        try:
+            for event in client.follow(submission.web_socket_url, submission.order_id):
+                console.print(show.event_line(event, started))
+                started = started or datetime.fromisoformat(event["timestamp"])
+                status = event["status"]
+        except FollowTimeoutError as error:
+            raise LocalRuntimeError(str(error), hint="What the functions say: make logs") from error
+        for line in show.order_summary(client.order(submission.order_id)):
+            console.print(escape(line))
+    return status
+
+
+@app.command()
+def status(state_dir: StateOption = DEFAULT_STATE_DIRECTORY) -> None:
+    """Say what runs and where it answers. Ends with code 3 when no stack runs."""
+    report = runtime.report(StateDirectory.at(state_dir))
+    show.report(console, report)
+    if not report.is_well:
+        raise typer.Exit(3)
+
+
+@app.command()
+def logs(
+    state_dir: StateOption = DEFAULT_STATE_DIRECTORY,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
+    order_id: Annotated[str, typer.Option("--order", help="Only lines with this order id.")] = "",
+    function: Annotated[str, typer.Option(help="Only functions of this name.")] = "",
+    minutes: Annotated[int, typer.Option(min=1, help="How far back to begin.")] = 15,
+    lines: Annotated[int, typer.Option(min=1, help="At most so many (the last ones).")] = 200,
+    raw: Annotated[bool, typer.Option("--raw", help="As logged: one JSON object a line.")] = False,
+) -> None:
+    """Print what the functions logged."""
+    running = stack.read_running(StateDirectory.at(state_dir))
+    reader = FunctionLogs(running)
+    start = int((time.time() - 60 * minutes) * 1000)
+
+    def show_line(line: LogLine) -> None:
+        if raw:
+            typer.echo(line.text)
+        else:
+            console.print(show.log_line(line.moment, line.source, line.text, line.fields))
+
+    if follow:
+        try:
+            for line in reader.follow(start, source=function, containing=order_id):
+                show_line(line)
+        except KeyboardInterrupt:
+            return
+    for line in reader.since(start, source=function, containing=order_id)[-lines:]:
+        show_line(line)
+
+
+@app.command("deploy-localstack")
+def deploy_localstack(
+    endpoint_url: Annotated[
+        str, typer.Option(help="LocalStack from this machine.")
+    ] = localstack.ENDPOINT_URL,
+    inner_endpoint_url: Annotated[
+        str, typer.Option(help="LocalStack from its Lambda containers.")
+    ] = localstack.INNER_ENDPOINT_URL,
+    database_url: Annotated[
+        str, typer.Option(help="Postgres from the Lambda containers.")
+    ] = localstack.INNER_DATABASE_URL,
+    parameter: ParameterOption = None,
+) -> None:
+    """Build and deploy onto LocalStack."""
+    running = localstack.deploy_stack(
+        endpoint_url=endpoint_url,
+        inner_endpoint_url=inner_endpoint_url,
+        database_url=database_url,
+        parameters=_key_values(parameter or []),
+    )
+    show.addresses(console, running)
 
 
 def _key_values(pairs: list[str]) -> dict[str, str]:

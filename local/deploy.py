@@ -21,6 +21,7 @@ from local.paths import REPOSITORY, StateDirectory, write_private
 
 STACK_NAME = "order-engine"
 BUCKET = "order-engine-artifacts"
+DEPENDENCIES_LAYER = "DependenciesLayer"
 BUILD_SECONDS = 900
 DEPLOY_SECONDS = 600
 # `sam deploy` looks for progress every 5 seconds unless told otherwise; the emulator is done in 2.
@@ -35,6 +36,11 @@ class Target:
     parameters: Mapping[str, str]
     template: Path = REPOSITORY / "template.yaml"
     stack_name: str = STACK_NAME
+
+    @property
+    def bundles_dependencies(self) -> bool:
+        """Tell whether the dependencies layer is deployed (it is, unless told otherwise)."""
+        return self.parameters.get("BundleDependencies", "true") == "true"
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,8 @@ def build(state: StateDirectory, target: Target) -> Path:
     """
     build_directory = state.deploy / "build"
     state.deploy.mkdir(parents=True, exist_ok=True)
+    # `sam build` knows no conditions: it would download the layer's packages to leave them out.
+    skipped = [] if target.bundles_dependencies else [f"--exclude={DEPENDENCIES_LAYER}"]
     _sam(
         state,
         target,
@@ -129,6 +137,7 @@ def build(state: StateDirectory, target: Target) -> Path:
         f"--cache-dir={state.deploy / 'cache'}",
         "--cached",
         "--parallel",
+        *skipped,
         f"--parameter-overrides={_parameters_file(state, target)}",
         timeout_seconds=BUILD_SECONDS,
     )
@@ -198,7 +207,8 @@ def _sam(
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                cwd=target.template.parent,
+                # `sam build` keeps downloads in its working directory, where two stacks collide.
+                cwd=state.deploy,
                 env=environment,
                 timeout=timeout_seconds,
                 check=False,

@@ -156,6 +156,11 @@ def stop(root: Path) -> bool:
     return bool(marked)
 
 
+def count_workers(root: Path) -> int:
+    """Count the Lambda workers of the emulator of `root`."""
+    return sum(1 for process in processes.marked_with(root) if not _is_emulator(process))
+
+
 def is_healthy(emulator: Emulator) -> bool:
     """Tell whether the emulator answers."""
     try:

@@ -42,8 +42,9 @@ def times_to_live(
     template: Template, parameters: Mapping[str, str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the logical id and the time-to-live specification of each table that has one."""
+    values = _parameter_values(template, parameters)
     for logical_id, resource in _resources(template, "AWS::DynamoDB::Table"):
-        specification = _resolve(resource.get("TimeToLiveSpecification"), parameters)
+        specification = _resolve(resource.get("TimeToLiveSpecification"), values)
         if specification:
             enabled = str(specification.get("Enabled", True)).lower() == "true"
             yield logical_id, {**specification, "Enabled": enabled}
@@ -53,8 +54,9 @@ def cors_configurations(
     template: Template, parameters: Mapping[str, str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the logical id and the CORS configuration of each HTTP API that has one."""
+    values = _parameter_values(template, parameters)
     for logical_id, resource in _resources(template, "AWS::ApiGatewayV2::Api"):
-        configuration = _resolve(resource.get("CorsConfiguration"), parameters)
+        configuration = _resolve(resource.get("CorsConfiguration"), values)
         if configuration:
             if "MaxAge" in configuration:
                 configuration["MaxAge"] = int(configuration["MaxAge"])
@@ -67,12 +69,23 @@ def _resources(template: Template, resource_type: str) -> Iterator[tuple[str, di
             yield logical_id, resource.get("Properties", {})
 
 
-def _resolve(value: Any, parameters: Mapping[str, str]) -> Any:
+def _parameter_values(
+    template: Template, parameters: Mapping[str, str]
+) -> dict[str, str | list[str]]:
+    """Return what a `Ref` to each parameter yields: text, or a list for the list types."""
+    values: dict[str, str | list[str]] = dict(parameters)
+    for name, declaration in template.get("Parameters", {}).items():
+        if name in parameters and "List" in declaration.get("Type", ""):
+            values[name] = [item.strip() for item in parameters[name].split(",")]
+    return values
+
+
+def _resolve(value: Any, values: Mapping[str, str | list[str]]) -> Any:
     """Resolve the references to parameters in a template value (other functions stay)."""
     if isinstance(value, dict):
-        if set(value) == {"Ref"} and value["Ref"] in parameters:
-            return parameters[value["Ref"]]
-        return {key: _resolve(item, parameters) for key, item in value.items()}
+        if set(value) == {"Ref"} and value["Ref"] in values:
+            return values[value["Ref"]]
+        return {key: _resolve(item, values) for key, item in value.items()}
     if isinstance(value, list):
-        return [_resolve(item, parameters) for item in value]
+        return [_resolve(item, values) for item in value]
     return value

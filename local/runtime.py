@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
+
 from local import deploy, emulator, fixups, postgres, stack
 from local.emulator import REGION, Emulator, EmulatorOptions
-from local.errors import BusyError, require_free_space, require_python
+from local.errors import BusyError, StartFailedError, require_free_space, require_python
 from local.paths import DEFAULT_TEMPLATE, StateDirectory
 from local.postgres import PostgresServer
 from local.progress import console, step
@@ -21,6 +24,7 @@ from local.stack import Stack, StackProcesses
 DEFAULT_EMULATOR_PORT = 4566
 DEFAULT_POSTGRES_PORT = 54329
 DEFAULT_CONCURRENCY = 60
+API_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,10 @@ def up(state: StateDirectory, settings: Settings) -> Stack:
             deployment = deploy.deploy(state, target, built_template)
             fixups.apply(cloud.url, target.stack_name, template, parameters)
         running = _describe(database, cloud, target, deployment)
+        # Written before the API is known to be well: `make logs` then tells why it is not.
         stack.write(state, running)
+        with step("Wait for the API to answer"):
+            _await_api(running.http_url)
     return running
 
 
@@ -82,6 +89,40 @@ def down(state: StateDirectory) -> bool:
             # The functions' workers hold connections; a fast shutdown ends these first.
             postgres_ran = pool.submit(postgres.stop, state.postgres)
             return any([emulator_ran.result(), postgres_ran.result()])
+
+
+@dataclass(frozen=True)
+class Report:
+    """What runs in a state directory. `workers` are the emulator's Lambda processes."""
+
+    root: Path
+    postgres: PostgresServer | None
+    emulator: Emulator | None
+    stack: Stack | None
+    workers: int = 0
+    health: str = ""
+
+    @property
+    def is_well(self) -> bool:
+        """Tell whether the whole stack runs and its API says that it is well."""
+        return None not in (self.postgres, self.emulator, self.stack) and self.health == "ok"
+
+
+def report(state: StateDirectory) -> Report:
+    """Find out what runs in `state`."""
+    cloud = emulator.find_running(state.root)
+    described = stack.read(state)
+    health = ""
+    if cloud is not None and described is not None:
+        health = _health(described.http_url)
+    return Report(
+        root=state.root,
+        postgres=postgres.find_running(state.postgres),
+        emulator=cloud,
+        stack=described,
+        workers=emulator.count_workers(state.root),
+        health=health,
+    )
 
 
 @contextmanager
@@ -121,6 +162,31 @@ def _start_emulator(state: StateDirectory, port: int, options: EmulatorOptions) 
     # Also ends the workers that a killed emulator left behind.
     emulator.stop(state.root)
     return emulator.start(state.emulator, root=state.root, port=port, options=options)
+
+
+def _health(http_url: str) -> str:
+    """Ask the API how it is: "ok", or what it answered instead."""
+    try:
+        with httpx.Client(trust_env=False, timeout=API_SECONDS) as client:
+            response = client.get(f"{http_url}/api/health")
+    except httpx.HTTPError as error:
+        return repr(error)
+    return "ok" if response.is_success else f"{response.status_code} {response.text[:500]}"
+
+
+def _await_api(http_url: str) -> None:
+    """Wait until the API says that it and its database are well. Raises StartFailedError."""
+    deadline = time.monotonic() + API_SECONDS
+    health = ""
+    while time.monotonic() < deadline:
+        health = _health(http_url)
+        if health == "ok":
+            return
+        time.sleep(0.25)
+    raise StartFailedError(
+        f"The stack is deployed, but its API is not well after {API_SECONDS:.0f} s.",
+        hint=f"It answered: {health}\nThe functions' logs: make logs",
+    )
 
 
 def _describe(

@@ -23,7 +23,7 @@ class Stack(BaseModel):
     """A running stack. The keys of the file are camelCase.
 
     `http_url` is the base of the HTTP API (append `/api/orders`), `web_socket_url` the address of
-    its stream, `database_url` carries the password.
+    its stream, `database_url` carries the password. `pids` is absent for a stack on LocalStack.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
@@ -34,12 +34,14 @@ class Stack(BaseModel):
     emulator_url: str
     stack_name: str
     region: str
-    pids: StackProcesses
+    pids: StackProcesses | None = None
     outputs: dict[str, str] = Field(default_factory=dict)
     parameters: dict[str, str] = Field(default_factory=dict)
 
     def is_alive(self) -> bool:
-        """Tell whether both servers of this stack still run."""
+        """Tell whether both servers of this stack still run (true where they are not ours)."""
+        if self.pids is None:
+            return True
         pids = (self.pids.emulator, self.pids.postgres)
         return all(processes.find(pid) is not None for pid in pids)
 
