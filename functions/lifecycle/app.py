@@ -22,7 +22,6 @@ metrics = Metrics()
 def lifecycle() -> Lifecycle:
     """Compose the service on first use and keep it for the life of the environment."""
     from order_engine.adapters.order_stream import OrderStream
-
     from order_engine.adapters.postgres import PostgresOrders
     from order_engine.adapters.secrets import DatabaseSecret
 

@@ -384,11 +384,11 @@ class PostgresOrders:
         try:
             return work(self._connected())
         except (psycopg.OperationalError, psycopg.InterfaceError):
-            self._disconnect()
+            self.close()
         try:
             return work(self._connected())
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            self._disconnect()
+            self.close()
             raise DatabaseUnavailable("the database does not answer") from error
 
     def _connected(self) -> Connection:
@@ -396,7 +396,8 @@ class PostgresOrders:
             self._connection = connect(self._secret)
         return self._connection
 
-    def _disconnect(self) -> None:
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

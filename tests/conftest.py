@@ -1,0 +1,52 @@
+"""Fixtures shared by every kind of test; nothing starts before a test asks for it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from local.postgres import embedded_postgres
+from order_engine.adapters.migrations import migrate
+from order_engine.adapters.postgres import PostgresOrders, connect
+from order_engine.adapters.secrets import DatabaseSecret
+
+
+class KnownSecret(DatabaseSecret):
+    """Stand for the secret of a database whose URL the test knows."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__("arn:aws:secretsmanager:us-east-1:000000000000:secret:test")
+        self._url = url
+
+    def _read(self) -> dict[str, Any]:
+        return {"conninfo": self._url}
+
+
+@pytest.fixture(scope="session")
+def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A migrated Postgres of the test run's own."""
+    with embedded_postgres(Path(tmp_path_factory.mktemp("postgres"))) as server:
+        with connect(KnownSecret(server.url)) as connection:
+            migrate(connection)
+        yield server.url
+
+
+@pytest.fixture
+def orders_factory(database_url: str) -> Callable[[], PostgresOrders]:
+    return lambda: PostgresOrders(KnownSecret(database_url))
+
+
+@pytest.fixture
+def orders(orders_factory: Callable[[], PostgresOrders]) -> Iterator[PostgresOrders]:
+    repository = orders_factory()
+    yield repository
+    repository.close()
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+    """A connection for looking behind the repository's back."""
+    with connect(KnownSecret(database_url)) as connection:
+        yield connection

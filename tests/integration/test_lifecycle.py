@@ -1,0 +1,396 @@
+"""An order's transitions against a real Postgres."""
+
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+import pytest
+
+from order_engine.acceptance import Acceptance
+from order_engine.adapters.postgres import PostgresOrders
+from order_engine.errors import Rejected, StreamUnavailable
+from order_engine.events import OrderEvent
+from order_engine.lifecycle import Lifecycle
+from order_engine.orders import ExecutionTerms, Order, OrderTerms
+from order_engine.statuses import OrderStatus
+from order_engine.transitions import Guard, Transition
+
+
+@dataclass
+class RecordingStream:
+    """Keep what was streamed; refuse while ``away``."""
+
+    events: list[OrderEvent] = field(default_factory=list)
+    away: bool = False
+
+    def append(self, events: Sequence[OrderEvent]) -> None:
+        if self.away:
+            raise StreamUnavailable("away")
+        self.events.extend(events)
+
+    def announce(self, order: Order, events: Sequence[OrderEvent]) -> None:
+        self.append(events)
+
+    def statuses(self) -> list[str]:
+        return [event.status.value for event in self.events]
+
+
+@dataclass
+class RecordingStarter:
+    started: list[str] = field(default_factory=list)
+
+    def start(self, order_id: str, execution: str) -> None:
+        self.started.append(execution)
+
+
+@dataclass
+class Engine:
+    orders: PostgresOrders
+    stream: RecordingStream
+    executions: RecordingStarter
+    lifecycle: Lifecycle
+    acceptance: Acceptance
+
+    def accept(self, **changes: Any) -> Order:
+        terms = some_terms(**changes)
+        return self.acceptance.accept(terms, digest_of(terms), None).order
+
+    def at_submitted(self, **changes: Any) -> tuple[Order, ExecutionTerms]:
+        order = self.accept(**changes)
+        routed = self.lifecycle.route(order.order_id, order.execution, None)
+        terms = ExecutionTerms.model_validate(routed.answer["order"])
+        self.lifecycle.decide(terms, order.execution, 1, QUOTES)
+        self.lifecycle.submit(order.order_id, order.execution, 1, built("first"))
+        return order, terms
+
+    def statuses(self, order: Order) -> list[str]:
+        return [event.status.value for event in self.orders.events_of(order.order_id)]
+
+
+def some_terms(**changes: Any) -> OrderTerms:
+    return OrderTerms(
+        **{
+            "user_id": f"user-{uuid.uuid4()}",
+            "token_in": "SOL",
+            "token_out": "USDC",
+            "amount_in": Decimal("1.5"),
+            "slippage_bps": 50,
+            **changes,
+        }
+    )
+
+
+def digest_of(terms: OrderTerms) -> str:
+    return terms.model_dump_json()
+
+
+def quoted(dex: str, amount_out: str) -> dict[str, Any]:
+    return {
+        "outcome": "quoted",
+        "quote": {
+            "dex": dex,
+            "price": str(Decimal(amount_out) / Decimal("1.5")),
+            "amountOut": amount_out,
+            "feePct": "0.25",
+            "priceImpactPct": "0.01",
+            "liquidity": "1000",
+            "slot": 7,
+        },
+    }
+
+
+QUOTES = [quoted("raydium", "223.5"), quoted("meteora", "225")]
+NO_ANSWERS = [{"outcome": "unavailable", "detail": "raydium gave no quote"}] * 2
+REVERTED = {"outcome": "reverted", "code": "SLIPPAGE_EXCEEDED", "detail": "below the minimum"}
+
+
+def built(signature: str) -> dict[str, Any]:
+    return {
+        "outcome": "built",
+        "transaction": {
+            "signature": signature,
+            "payload": "eA==",
+            "lastValidBlockHeight": 150,
+            "venue": "meteora",
+        },
+    }
+
+
+def landed(signature: str, amount_out: str = "224.9") -> dict[str, Any]:
+    return {
+        "outcome": "landed",
+        "amountOut": amount_out,
+        "transaction": built(signature)["transaction"],
+    }
+
+
+@pytest.fixture
+def engine(orders: PostgresOrders) -> Engine:
+    stream, executions = RecordingStream(), RecordingStarter()
+    return Engine(
+        orders,
+        stream,
+        executions,
+        Lifecycle(orders, stream),
+        Acceptance(orders, stream, executions, lambda: str(uuid.uuid4())),
+    )
+
+
+def test_whole_life_records_five_events_and_streams_each_once(engine: Engine) -> None:
+    order, terms = engine.at_submitted()
+
+    step = engine.lifecycle.confirm(terms, order.execution, 1, landed("first"), Decimal(150))
+
+    assert step.answer == {"outcome": "confirmed"}
+    expected = ["pending", "routing", "building", "submitted", "confirmed"]
+    assert engine.statuses(order) == expected
+    assert engine.stream.statuses() == expected
+    assert [event.seq for event in engine.stream.events] == [1, 2, 3, 4, 5]
+
+
+def test_confirmed_order_carries_what_the_swap_paid(engine: Engine) -> None:
+    order, terms = engine.at_submitted()
+
+    engine.lifecycle.confirm(terms, order.execution, 1, landed("first"), Decimal(150))
+
+    stored = engine.orders.get(order.order_id)
+    assert stored is not None
+    assert stored.amount_out == Decimal("224.9")
+    assert stored.executed_price == Decimal("149.933333333333333333")
+    assert stored.realized_slippage_bps == Decimal("4.44")
+    assert stored.min_amount_out == Decimal("223.875")
+    assert [quote.dex for quote in stored.quotes] == ["raydium", "meteora"]
+
+
+@pytest.mark.parametrize("step", ["route", "decide", "submit", "confirm", "attempt_failed"])
+def test_repeated_call_answers_as_before_and_records_nothing(engine: Engine, step: str) -> None:
+    order = engine.accept()
+    execution, life = order.execution, engine.lifecycle
+    terms = order.execution_terms
+    calls = {
+        "route": lambda: life.route(order.order_id, execution, None),
+        "decide": lambda: life.decide(terms, execution, 1, QUOTES),
+        "submit": lambda: life.submit(order.order_id, execution, 1, built("first")),
+        "confirm": lambda: life.confirm(terms, execution, 1, landed("first"), Decimal(150)),
+        "attempt_failed": lambda: life.attempt_failed(order.order_id, execution, 1, REVERTED),
+    }
+    for name, call in calls.items():
+        if name == "confirm" and step == "attempt_failed":
+            continue
+        first = call()
+        if name == step:
+            break
+    events_before = engine.statuses(order)
+
+    again = calls[step]()
+
+    assert again.answer == first.answer
+    assert engine.statuses(order) == events_before
+
+
+def test_transaction_built_anew_after_submission_is_ignored(engine: Engine) -> None:
+    order, _ = engine.at_submitted()
+
+    again = engine.lifecycle.submit(order.order_id, order.execution, 1, built("second"))
+
+    assert again.answer["transaction"]["signature"] == "first"
+
+
+def test_no_usable_quote_asks_for_a_retry_with_doubling_backoff(engine: Engine) -> None:
+    order = engine.accept(max_retries=3)
+    backoffs = []
+    after_attempt = None
+    for attempt in (1, 2, 3):
+        engine.lifecycle.route(order.order_id, order.execution, after_attempt)
+        step = engine.lifecycle.decide(order.execution_terms, order.execution, attempt, NO_ANSWERS)
+        backoffs.append(step.answer["backoffSeconds"])
+        after_attempt = attempt
+
+    assert backoffs == [1, 2, 4]
+
+
+def test_exhausted_retries_fail_the_order_with_code_and_reason(engine: Engine) -> None:
+    order = engine.accept(max_retries=0)
+    engine.lifecycle.route(order.order_id, order.execution, None)
+
+    step = engine.lifecycle.decide(order.execution_terms, order.execution, 1, NO_ANSWERS)
+
+    stored = engine.orders.get(order.order_id)
+    assert step.answer == {"outcome": "failed"}
+    assert stored is not None
+    assert stored.failure is not None
+    assert stored.failure.code == "VENUE_UNAVAILABLE"
+    assert engine.stream.events[-1].failure == stored.failure
+
+
+def test_market_without_a_pool_fails_at_once(engine: Engine) -> None:
+    order = engine.accept()
+    engine.lifecycle.route(order.order_id, order.execution, None)
+
+    step = engine.lifecycle.decide(
+        order.execution_terms, order.execution, 1, [{"outcome": "no_route"}] * 2
+    )
+
+    assert step.answer == {"outcome": "failed"}
+
+
+def test_next_attempt_is_refused_while_the_transaction_may_land(engine: Engine) -> None:
+    order, _ = engine.at_submitted()
+
+    step = engine.lifecycle.route(order.order_id, order.execution, 1)
+
+    assert step.answer == {"outcome": "superseded"}
+    assert engine.statuses(order)[-1] == "submitted"
+
+
+def test_next_attempt_follows_a_reverted_transaction_and_says_why(engine: Engine) -> None:
+    order, _ = engine.at_submitted()
+    engine.lifecycle.attempt_failed(order.order_id, order.execution, 1, REVERTED)
+
+    step = engine.lifecycle.route(order.order_id, order.execution, 1)
+
+    assert step.answer["attempt"] == 2
+    assert engine.statuses(order)[-2:] == ["submitted", "routing"]
+
+
+def test_late_claim_does_not_disturb_an_order_on_its_way(engine: Engine) -> None:
+    order, _ = engine.at_submitted()
+
+    step = engine.lifecycle.route(order.order_id, order.execution, None)
+
+    assert step.moved is False
+    assert engine.statuses(order)[-1] == "submitted"
+
+
+def test_transition_of_another_execution_is_superseded(engine: Engine) -> None:
+    order = engine.accept()
+
+    step = engine.lifecycle.route(order.order_id, f"{order.order_id}-1", None)
+
+    assert step.answer == {"outcome": "superseded"}
+    assert engine.statuses(order) == ["pending"]
+
+
+def test_final_order_refuses_every_change_in_sql_itself(
+    engine: Engine, database: psycopg.Connection[Any]
+) -> None:
+    order, terms = engine.at_submitted()
+    engine.lifecycle.confirm(terms, order.execution, 1, landed("first"), Decimal(150))
+
+    with pytest.raises(psycopg.errors.CheckViolation, match="is final"):
+        database.execute("UPDATE orders SET retries = 9 WHERE id = %s", [order.order_id])
+
+
+def test_illegal_transition_is_refused_in_sql_itself(
+    engine: Engine, database: psycopg.Connection[Any]
+) -> None:
+    order = engine.accept()
+
+    with pytest.raises(psycopg.errors.CheckViolation, match="may not go from pending to confirmed"):
+        database.execute(
+            "UPDATE orders SET status = 'confirmed', seq = seq + 1 WHERE id = %s", [order.order_id]
+        )
+
+
+def test_submitted_order_cannot_fail_in_sql_while_its_transaction_may_land(
+    engine: Engine, database: psycopg.Connection[Any]
+) -> None:
+    order, _ = engine.at_submitted()
+
+    with pytest.raises(psycopg.errors.CheckViolation, match="may still land"):
+        database.execute(
+            "UPDATE orders SET status = 'failed', failure = '{}', seq = seq + 1 WHERE id = %s",
+            [order.order_id],
+        )
+
+
+def test_fill_below_the_minimum_cannot_be_confirmed(engine: Engine) -> None:
+    order, terms = engine.at_submitted()
+
+    with pytest.raises(psycopg.errors.CheckViolation, match="confirmed_within_bounds"):
+        engine.lifecycle.confirm(terms, order.execution, 1, landed("first", "1"), Decimal(150))
+
+
+def test_events_cannot_be_rewritten(engine: Engine, database: psycopg.Connection[Any]) -> None:
+    order = engine.accept()
+
+    with pytest.raises(psycopg.errors.CheckViolation, match="never changed"):
+        database.execute("DELETE FROM order_events WHERE order_id = %s", [order.order_id])
+
+
+def test_event_kept_back_by_an_absent_stream_goes_out_with_the_next_one(engine: Engine) -> None:
+    engine.stream.away = True
+    order = engine.accept()
+    engine.stream.away = False
+
+    engine.lifecycle.route(order.order_id, order.execution, None)
+
+    assert engine.stream.statuses() == ["pending", "routing"]
+
+
+def test_equal_requests_in_parallel_store_one_order_and_start_one_execution(
+    engine: Engine, another_repository: Any
+) -> None:
+    terms = some_terms(client_order_id="the-same")
+    starts = RecordingStarter()
+
+    def post(_: int) -> str:
+        acceptance = Acceptance(
+            another_repository(), RecordingStream(), starts, lambda: str(uuid.uuid4())
+        )
+        return acceptance.accept(terms, digest_of(terms), None).order.order_id
+
+    with ThreadPoolExecutor(20) as pool:
+        order_ids = set(pool.map(post, range(20)))
+
+    assert len(order_ids) == 1
+    assert starts.started == list(order_ids)
+
+
+def test_key_used_again_for_another_order_is_rejected(engine: Engine) -> None:
+    first = some_terms(client_order_id="mine")
+    engine.acceptance.accept(first, digest_of(first), None)
+    second = first.model_copy(update={"amount_in": Decimal(2)})
+
+    with pytest.raises(Rejected, match="clientOrderId was used for a different order"):
+        engine.acceptance.accept(second, digest_of(second), None)
+
+
+def test_transition_of_unknown_columns_is_a_programming_error(engine: Engine) -> None:
+    order = engine.accept()
+
+    with pytest.raises(ValueError, match="user_id"):
+        engine.orders.move(
+            Transition(order.order_id, OrderStatus.CANCELED, Guard.ANYONE, changes={"user_id": "x"})
+        )
+
+
+def test_lost_connection_is_replaced_once(
+    engine: Engine, orders: PostgresOrders, database: psycopg.Connection[Any]
+) -> None:
+    order = engine.accept()
+    database.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    )
+
+    step = engine.lifecycle.route(order.order_id, order.execution, None)
+
+    assert step.answer["outcome"] == "routing"
+
+
+@pytest.fixture
+def another_repository(orders_factory: Any) -> Iterator[Any]:
+    repositories: list[PostgresOrders] = []
+
+    def make() -> PostgresOrders:
+        repositories.append(orders_factory())
+        return repositories[-1]
+
+    yield make
+    for repository in repositories:
+        repository.close()
