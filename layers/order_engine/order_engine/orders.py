@@ -130,6 +130,7 @@ class Order(OrderTerms):
     execution: str = Field(exclude=True, default="")
     generation: int = Field(exclude=True, default=0)
     claimed_by: str | None = Field(exclude=True, default=None)
+    restarts: int = Field(exclude=True, default=0)
     transaction: SwapTransaction | None = Field(exclude=True, default=None)
     transaction_resolution: Literal["landed", "reverted", "expired"] | None = Field(
         exclude=True, default=None

@@ -1,7 +1,8 @@
 """What the domain needs from the outside, as protocols."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any, Protocol
 
 from order_engine.events import OrderEvent
@@ -95,4 +96,45 @@ class ExecutionStarter(Protocol):
 
     def start(self, order_id: str, execution: str) -> None:
         """Start it; one that exists already is success. Raises ``ExecutionNotStarted``."""
+        ...
+
+
+class ExecutionState(Enum):
+    """Tell whether an execution is at work."""
+
+    RUNNING = "running"
+    ENDED = "ended"
+    MISSING = "missing"
+
+
+class ExecutionControl(ExecutionStarter, Protocol):
+    """Start, watch and stop executions."""
+
+    def state_of(self, execution: str) -> ExecutionState:
+        """Return whether it runs; raises ``Retryable`` when that cannot be told."""
+        ...
+
+    def stop(self, execution: str) -> None:
+        """Stop it if it runs; best effort, since the order's status fences it anyway."""
+        ...
+
+
+class ReconcilableOrders(OrderRepository, Protocol):
+    """Find and take over orders that nobody works on."""
+
+    def take_stale(
+        self, older_than: timedelta, limit: int, order_id: str | None = None
+    ) -> list[Order]:
+        """Take up to ``limit`` orders in execution that have not moved for so long.
+
+        A taken order is not taken again, by anyone, for the same length of time.
+        """
+        ...
+
+    def restart(self, order_id: str, generation: int) -> Order | None:
+        """Hand the order to its next execution; None when another reconciler did."""
+        ...
+
+    def outbox(self, older_than: timedelta, limit: int) -> list[list[OrderEvent]]:
+        """Return committed events that the stream has not seen for so long, grouped by order."""
         ...

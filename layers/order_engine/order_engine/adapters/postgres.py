@@ -1,7 +1,7 @@
 """Orders and their events in Postgres."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import psycopg
@@ -367,6 +367,62 @@ class PostgresOrders:
             )
         )
 
+    def take_stale(
+        self, older_than: timedelta, limit: int, order_id: str | None = None
+    ) -> list[Order]:
+        """Take up to ``limit`` orders in execution that have not moved for so long."""
+        rows = self._run(
+            lambda connection: connection.execute(
+                "UPDATE orders SET reconciled_at = clock_timestamp() WHERE id IN ("
+                " SELECT id FROM orders"
+                " WHERE status IN ('pending', 'triggered', 'routing', 'building', 'submitted')"
+                " AND updated_at <= clock_timestamp() - %(older_than)s"
+                " AND coalesce(reconciled_at, '-infinity') <= clock_timestamp() - %(older_than)s"
+                " AND (%(order_id)s::uuid IS NULL OR id = %(order_id)s::uuid)"
+                " ORDER BY coalesce(reconciled_at, updated_at)"
+                " LIMIT %(limit)s FOR UPDATE SKIP LOCKED)"
+                " RETURNING *",
+                {"older_than": older_than, "limit": limit, "order_id": order_id},
+            ).fetchall()
+        )
+        return [_order_of(row) for row in rows]
+
+    def restart(self, order_id: str, generation: int) -> Order | None:
+        """Hand the order to its next execution; None when it is final or was restarted already."""
+        row = self._run(
+            lambda connection: connection.execute(
+                "UPDATE orders SET generation = generation + 1, restarts = restarts + 1,"
+                " execution = %(execution)s, updated_at = now_in_milliseconds()"
+                " WHERE id = %(id)s AND generation = %(generation)s"
+                " AND EXISTS (SELECT FROM order_transitions WHERE from_status = status)"
+                " RETURNING *",
+                {
+                    "id": order_id,
+                    "generation": generation,
+                    "execution": execution_name(order_id, generation + 1),
+                },
+            ).fetchone()
+        )
+        return _order_of(row) if row else None
+
+    def outbox(self, older_than: timedelta, limit: int) -> list[list[OrderEvent]]:
+        """Return committed events that the stream has not seen for so long, grouped by order."""
+        rows = self._run(
+            lambda connection: connection.execute(
+                "SELECT orders.*, to_jsonb(waiting) AS waiting"
+                " FROM order_events AS waiting JOIN orders ON orders.id = waiting.order_id"
+                " WHERE streamed_at IS NULL"
+                " AND waiting.created_at <= clock_timestamp() - %(older_than)s"
+                " ORDER BY waiting.created_at, waiting.seq LIMIT %(limit)s",
+                {"older_than": older_than, "limit": limit},
+            ).fetchall()
+        )
+        grouped: dict[str, list[OrderEvent]] = {}
+        for row in rows:
+            order = _order_of(row)
+            grouped.setdefault(order.order_id, []).append(_event_of(order, row["waiting"]))
+        return list(grouped.values())
+
     def ping(self) -> str:
         """Return the server's version."""
         row = self._run(
@@ -471,6 +527,7 @@ def _order_of(row: Mapping[str, Any]) -> Order:
         execution=row["execution"],
         generation=row["generation"],
         claimed_by=row["claimed_by"],
+        restarts=row["restarts"],
         transaction=transaction,
         transaction_resolution=row["tx_resolution"],
     )
