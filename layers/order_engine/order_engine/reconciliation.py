@@ -17,6 +17,7 @@ from order_engine.lifecycle import Lifecycle, stream_outbox
 from order_engine.orders import Order
 from order_engine.orders import Venue as VenueName
 from order_engine.ports import (
+    Clock,
     EventStream,
     ExecutionControl,
     ExecutionState,
@@ -48,6 +49,7 @@ class Findings:
     resolved: int = 0
     given_up: int = 0
     unresolved: int = 0
+    oldest_age_s: float = 0
     order_ids: list[str] = field(default_factory=list)
 
 
@@ -60,11 +62,13 @@ class Reconciler:
         stream: EventStream,
         executions: ExecutionControl,
         venues: Mapping[VenueName, Venue],
+        clock: Clock,
     ) -> None:
         self._orders = orders
         self._stream = stream
         self._executions = executions
         self._venues = venues
+        self._clock = clock
         self._lifecycle = Lifecycle(orders, stream)
 
     def run(self, order_id: str | None = None) -> Findings:
@@ -78,6 +82,8 @@ class Reconciler:
             timedelta(0) if order_id else STALE_AFTER, ORDERS_PER_PASS, order_id
         ):
             findings.order_ids.append(order.order_id)
+            age = self._clock.now() - order.updated_at
+            findings.oldest_age_s = max(findings.oldest_age_s, age.total_seconds())
             self._reconcile(order, findings)
         for events in self._orders.outbox(OUTBOX_AFTER, EVENTS_PER_PASS):
             if stream_outbox(self._orders, self._stream, events):

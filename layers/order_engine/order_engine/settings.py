@@ -69,6 +69,12 @@ class ExecutionSettings(LifecycleSettings):
     state_machine_arn: str
 
 
+class ReconcileSettings(ExecutionSettings):
+    """Settings of the ``reconcile`` function."""
+
+    ledger_table: str
+
+
 class ApiSettings(ExecutionSettings):
     """Settings of the ``api`` function."""
 
