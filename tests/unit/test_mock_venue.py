@@ -323,6 +323,18 @@ def test_unseen_transaction_is_pending_through_its_last_block_then_expired() -> 
     assert venue.check(request) == {"outcome": "expired"}
 
 
+def test_check_in_the_last_block_leaves_the_transaction_free_to_land() -> None:
+    world = World(landing_ms=0)
+    venue = world.venue()
+    request = build(venue, order())
+    world.clock.pass_slots(150)
+
+    venue.check(request)
+    venue.send(request)
+
+    assert venue.check(request)["outcome"] == "landed"
+
+
 def test_send_after_expiry_never_lands() -> None:
     world = World()
     venue = world.venue()
