@@ -116,7 +116,7 @@ def test_sample_transaction_lands_once_however_often_it_is_sent(
 ) -> None:
     handler = load_handler()
 
-    assert handler(sample("check"), None)["outcome"] == "pending"
+    assert handler(sample("check"), None)["outcome"] == "unseen"
     for _ in range(3):
         assert handler(sample("send"), None)["outcome"] == "sent"
     assert handler(sample("check"), None)["outcome"] == "landed"

@@ -178,7 +178,8 @@ class MockVenue:
     def check(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Look up what became of a transaction.
 
-        Answers ``landed``, ``reverted``, ``expired`` (all final) or ``pending``.
+        Answers ``landed``, ``reverted``, ``expired`` (all final), ``pending``, or ``unseen`` when
+        the chain does not know the signature though it is still valid: send it again.
         """
         self._spend(self._settings.check_latency_ms)
         swap, signature = self._read_transaction(request)
@@ -188,9 +189,11 @@ class MockVenue:
         if row is None and slot > swap.last_valid_block_height:
             expired = self._expired_row(swap, signature)
             row = self._ledger.put_if_absent(expired) or expired
-        if row is not None and row.landing_slot is not None and row.landing_slot <= slot:
+        if row is None:
+            return {"outcome": "unseen"}
+        if row.landing_slot is not None and row.landing_slot <= slot:
             return _landing_answer(row)
-        if row is not None and row.landing_slot is None and slot > row.last_valid_block_height:
+        if row.landing_slot is None and slot > row.last_valid_block_height:
             return {"outcome": "expired"}
         return {"outcome": "pending", "checkAfterSeconds": self._seconds_until_check(swap, row)}
 
@@ -293,13 +296,13 @@ class MockVenue:
             fate=Fate.EXPIRED,
         )
 
-    def _seconds_until_check(self, swap: _SignedSwap, row: LedgerRow | None) -> int:
+    def _seconds_until_check(self, swap: _SignedSwap, row: LedgerRow) -> int:
         """Return whole seconds, at least 1: until the landing, else longer with age.
 
         A transaction that does not land is asked for ever less often, up to every 5 seconds.
         """
         slot = self._current_slot()
-        if row is not None and row.landing_slot is not None:
+        if row.landing_slot is not None:
             slots = row.landing_slot - slot
         else:
             built_slot = swap.last_valid_block_height - self._settings.expiry_blocks
