@@ -1,0 +1,324 @@
+"""Any interleaving of executions, cancel and reconcile: one swap at most, a legal life, an end.
+
+Executions are simulated step by step against the real lifecycle, reconciler and Postgres. At
+every step hypothesis chooses who acts: an execution goes on, dies, or one of its earlier Lambda
+calls arrives again; the owner cancels; a reconciler passes; blocks go by.
+"""
+
+import contextlib
+import itertools
+import os
+import uuid
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from order_engine import reconciliation
+from order_engine.acceptance import Acceptance
+from order_engine.adapters.postgres import PostgresOrders
+from order_engine.cancellation import Cancellation
+from order_engine.clock import SystemClock
+from order_engine.errors import Rejected
+from order_engine.events import OrderEvent
+from order_engine.lifecycle import Lifecycle
+from order_engine.orders import ExecutionTerms, Order, OrderTerms, Venue
+from order_engine.ports import ExecutionState
+from order_engine.reconciliation import Reconciler
+from order_engine.statuses import TRANSITIONS, OrderStatus
+
+RUNS = int(os.environ.get("MODEL_RUNS", "150"))
+BLOCKS_UNTIL_EXPIRY = 3
+QUOTED = {
+    "outcome": "quoted",
+    "quote": {
+        "dex": "raydium",
+        "price": "150",
+        "amountOut": "150",
+        "feePct": "0.25",
+        "priceImpactPct": "0",
+        "liquidity": "1000",
+        "slot": 1,
+    },
+}
+SENT_FATES = ["lands", "reverts", "drops"]
+
+
+@dataclass
+class Chain:
+    """Land each signature at most once, as its fate says, and never after its last block."""
+
+    height: int = 0
+    built: int = 0
+    last_valid: dict[str, int] = field(default_factory=dict)
+    fates: dict[str, str] = field(default_factory=dict)
+
+    def build(self) -> dict[str, Any]:
+        self.built += 1
+        signature = f"signature-{self.built}-{uuid.uuid4()}"
+        self.last_valid[signature] = self.height + BLOCKS_UNTIL_EXPIRY
+        return {
+            "outcome": "built",
+            "transaction": {
+                "signature": signature,
+                "payload": "eA==",
+                "lastValidBlockHeight": self.last_valid[signature],
+                "venue": "raydium",
+            },
+        }
+
+    def send(self, transaction: Mapping[str, Any], fate: str) -> None:
+        signature = transaction["signature"]
+        if self.height <= self.last_valid[signature]:
+            self.fates.setdefault(signature, fate)
+
+    def check(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        signature = request["transaction"]["signature"]
+        match self.fates.get(signature):
+            case "lands":
+                return {"outcome": "landed", "amountOut": "149.9"}
+            case "reverts":
+                return {"outcome": "reverted", "code": "SLIPPAGE_EXCEEDED", "detail": "moved"}
+        if self.height > self.last_valid[signature]:
+            return {"outcome": "expired"}
+        return {"outcome": "pending" if signature in self.fates else "unseen"}
+
+    def landed(self) -> list[str]:
+        return [signature for signature, fate in self.fates.items() if fate == "lands"]
+
+
+@dataclass
+class Stream:
+    events: dict[tuple[str, int], OrderEvent] = field(default_factory=dict)
+
+    def append(self, events: Sequence[OrderEvent]) -> None:
+        for event in events:
+            before = self.events.setdefault((event.order_id, event.seq), event)
+            assert before.to_json_dict() == event.to_json_dict(), "an event was rewritten"
+
+    def announce(self, order: Order, events: Sequence[OrderEvent]) -> None:
+        self.append(events)
+
+
+Program = Generator[None, str]
+Call = Callable[[], object]
+
+
+class Simulation:
+    """Run executions as the state machine would, one call at a time."""
+
+    def __init__(self, orders: PostgresOrders) -> None:
+        self.chain = Chain()
+        self.stream = Stream()
+        self.lifecycle = Lifecycle(orders, self.stream)
+        self.programs: dict[str, Program] = {}
+        self.ended: set[str] = set()
+        self.calls: list[Call] = []
+
+    def start(self, order_id: str, execution: str) -> None:
+        if execution in self.programs:
+            return
+        self.programs[execution] = self._program(order_id, execution)
+        next(self.programs[execution])
+
+    def stop(self, execution: str) -> None:
+        self.ended.add(execution)
+
+    def state_of(self, execution: str) -> ExecutionState:
+        if execution not in self.programs:
+            return ExecutionState.MISSING
+        return ExecutionState.ENDED if execution in self.ended else ExecutionState.RUNNING
+
+    def living(self) -> list[str]:
+        return sorted(set(self.programs) - self.ended)
+
+    def advance(self, execution: str, fate: str) -> None:
+        try:
+            self.programs[execution].send(fate)
+        except StopIteration:
+            self.ended.add(execution)
+
+    def _call(self, call: Callable[[], Any]) -> Any:
+        self.calls.append(call)
+        return call()
+
+    def _program(self, order_id: str, execution: str) -> Program:
+        life, after_attempt = self.lifecycle, None
+        yield
+        while True:
+            answer = self._call(
+                lambda after=after_attempt: life.route(order_id, execution, after).answer
+            )
+            yield
+            if answer["outcome"] == "superseded":
+                return
+            terms, attempt = ExecutionTerms.model_validate(answer["order"]), answer["attempt"]
+            if answer["outcome"] == "routing":
+                answer = self._call(
+                    lambda t=terms, a=attempt: life.decide(t, execution, a, [QUOTED]).answer
+                )
+                yield
+                if answer["outcome"] == "building":
+                    built = self.chain.build()
+                    answer = self._call(
+                        lambda a=attempt, b=built: life.submit(order_id, execution, a, b).answer
+                    )
+                    yield
+            if answer["outcome"] in ("submitted", "resume"):
+                transaction = answer["transaction"]
+                found: dict[str, Any] = {"outcome": "unseen"}
+                while found["outcome"] in ("unseen", "pending"):
+                    if found["outcome"] == "unseen":
+                        fate = yield
+                        self._call(lambda t=transaction, f=fate: self.chain.send(t, f))
+                    yield
+                    found = self.chain.check({"transaction": transaction})
+                if found["outcome"] == "landed":
+                    landed = {**found, "transaction": transaction}
+                    self._call(
+                        lambda t=terms, a=attempt, f=landed: life.confirm(
+                            t, execution, a, f, Decimal(150)
+                        )
+                    )
+                    return
+                answer = self._call(
+                    lambda a=attempt, f=found: life.attempt_failed(order_id, execution, a, f).answer
+                )
+                yield
+            if answer["outcome"] != "retry":
+                return
+            after_attempt = attempt
+
+
+class LifecycleMachine(RuleBasedStateMachine):
+    """Let hypothesis choose who acts next."""
+
+    orders: PostgresOrders
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.simulation = Simulation(self.orders)
+        self.reconciler = Reconciler(
+            self.orders,
+            self.simulation.stream,
+            self.simulation,
+            {Venue.RAYDIUM: self.simulation.chain},  # type: ignore[dict-item]
+            SystemClock(),
+        )
+        terms = OrderTerms(
+            user_id="model",
+            token_in="SOL",
+            token_out="USDC",
+            amount_in=Decimal(1),
+            slippage_bps=50,
+            max_retries=1,
+        )
+        acceptance = Acceptance(
+            self.orders, self.simulation.stream, self.simulation, lambda: str(uuid.uuid4())
+        )
+        self.order_id = acceptance.accept(terms, "digest", None).order.order_id
+        self.final: Order | None = None
+
+    @precondition(lambda self: self.simulation.living())
+    @rule(data=st.data(), fate=st.sampled_from(SENT_FATES))
+    def execution_goes_on(self, data: st.DataObject, fate: str) -> None:
+        self.simulation.advance(data.draw(st.sampled_from(self.simulation.living())), fate)
+
+    @precondition(lambda self: self.simulation.living())
+    @rule(data=st.data())
+    def execution_dies(self, data: st.DataObject) -> None:
+        self.simulation.stop(data.draw(st.sampled_from(self.simulation.living())))
+
+    @precondition(lambda self: self.simulation.programs)
+    @rule(data=st.data(), fate=st.sampled_from(SENT_FATES))
+    def execution_given_up_for_dead_goes_on(self, data: st.DataObject, fate: str) -> None:
+        execution = data.draw(st.sampled_from(sorted(self.simulation.programs)))
+        self.simulation.advance(execution, fate)
+
+    @precondition(lambda self: self.simulation.calls)
+    @rule(data=st.data())
+    def earlier_call_arrives_again(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from(self.simulation.calls))()
+
+    @rule()
+    def owner_cancels(self) -> None:
+        cancellation = Cancellation(self.orders, self.simulation.stream, self.simulation)
+        with contextlib.suppress(Rejected):
+            cancellation.cancel(self.order_id)
+
+    @rule()
+    def reconciler_passes(self) -> None:
+        self.reconciler.run(self.order_id)
+
+    @rule()
+    def block_goes_by(self) -> None:
+        self.simulation.chain.height += 1
+
+    @invariant()
+    def at_most_one_swap_landed(self) -> None:
+        assert len(self.simulation.chain.landed()) <= 1
+
+    @invariant()
+    def life_is_legal(self) -> None:
+        events = self.orders.events_of(self.order_id)
+        assert [event.seq for event in events] == list(range(1, len(events) + 1))
+        for before, after in itertools.pairwise(events):
+            assert after.status in TRANSITIONS[before.status]
+            assert after.previous_status is before.status
+
+    @invariant()
+    def final_status_tells_the_truth_and_stays(self) -> None:
+        order = self.orders.get(self.order_id)
+        assert order is not None
+        if not order.status.is_final:
+            assert self.final is None
+            return
+        self.final = self.final or order
+        # Only the reconciler's own note may differ; nothing that an order shows does.
+        assert order.to_json_dict() == self.final.to_json_dict()
+        assert bool(self.simulation.chain.landed()) == (order.status is OrderStatus.CONFIRMED)
+        if order.amount_out is not None and order.min_amount_out is not None:
+            assert order.amount_out >= order.min_amount_out
+
+    @invariant()
+    def nothing_is_streamed_that_is_not_stored(self) -> None:
+        stored = {event.seq: event for event in self.orders.events_of(self.order_id)}
+        for (_, seq), event in self.simulation.stream.events.items():
+            assert stored[seq].to_json_dict() == event.to_json_dict()
+
+    def teardown(self) -> None:
+        """Let faults end: whatever happened, reconcile and work bring the order to its end."""
+        for _ in range(200):
+            order = self.orders.get(self.order_id)
+            assert order is not None
+            if order.status.is_final:
+                break
+            self.simulation.chain.height += 1
+            for execution in self.simulation.living():
+                self.simulation.advance(execution, "lands")
+            self.reconciler.run(self.order_id)
+        else:
+            raise AssertionError("the order never came to its end")
+        self.final_status_tells_the_truth_and_stays()
+        self.life_is_legal()
+
+
+def test_any_interleaving_swaps_at_most_once_and_ends(
+    orders: PostgresOrders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciliation, "OUTBOX_AFTER", timedelta(0))
+    LifecycleMachine.orders = orders
+    machine = LifecycleMachine.TestCase
+    machine.settings = settings(
+        max_examples=RUNS,
+        stateful_step_count=40,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    machine().runTest()
