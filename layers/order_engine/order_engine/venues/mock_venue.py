@@ -190,7 +190,7 @@ class MockVenue:
             expired = self._expired_row(swap, signature)
             row = self._ledger.put_if_absent(expired) or expired
         if row is None:
-            return {"outcome": "unseen"}
+            return {"outcome": "unseen", "checkAfterSeconds": 1}
         if row.landing_slot is not None and row.landing_slot <= slot:
             return _landing_answer(row)
         if row.landing_slot is None and slot > row.last_valid_block_height:
