@@ -1,0 +1,85 @@
+"""The parts that the api function is made of, each made on first use and kept.
+
+Adapters are imported where they are made: psycopg and botocore would double a cold start, and a
+request that is refused needs neither.
+"""
+
+import os
+import uuid
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING
+
+from order_engine.clock import SystemClock
+from order_engine.orders import Venue
+from order_engine.settings import ApiSettings
+
+if TYPE_CHECKING:
+    from order_engine.acceptance import Acceptance
+    from order_engine.adapters.order_stream import OrderStream
+    from order_engine.adapters.postgres import PostgresOrders
+    from order_engine.ports import Venue as VenuePort
+    from order_engine.queries import OrderQueries
+
+clock = SystemClock()
+
+
+@cache
+def settings() -> ApiSettings:
+    """Return the function's configuration."""
+    return ApiSettings.from_environment(os.environ)
+
+
+@cache
+def orders() -> "PostgresOrders":
+    """Return the orders in Postgres."""
+    from order_engine.adapters.postgres import PostgresOrders
+    from order_engine.adapters.secrets import DatabaseSecret
+
+    return PostgresOrders(DatabaseSecret(settings().database_secret_arn))
+
+
+@cache
+def stream() -> "OrderStream":
+    """Return the order stream."""
+    from order_engine.adapters.order_stream import OrderStream
+
+    return OrderStream(settings().order_stream_table)
+
+
+@cache
+def acceptance() -> "Acceptance":
+    """Return the service that takes orders in."""
+    from order_engine.acceptance import Acceptance
+    from order_engine.adapters.state_machine import StepFunctionsExecutions
+
+    return Acceptance(
+        orders(),
+        stream(),
+        StepFunctionsExecutions(settings().state_machine_arn),
+        lambda: str(uuid.uuid4()),
+    )
+
+
+@cache
+def queries() -> "OrderQueries":
+    """Return the service that looks orders up."""
+    from order_engine.queries import OrderQueries
+
+    return OrderQueries(orders())
+
+
+@cache
+def venues() -> Mapping[Venue, "VenuePort"]:
+    """Return the venues to ask for quotes: the mock market is a function of seed and time.
+
+    Their latency is left out; it is there to be watched in executions.
+    """
+    from order_engine.settings import MockSettings
+    from order_engine.venues.mock_venue import MockVenue
+
+    mock = MockSettings.from_environment(os.environ)
+    return {
+        name: MockVenue(name.value, mock, clock=clock, sleep=lambda _seconds: None)
+        for name in Venue
+    }

@@ -1,0 +1,66 @@
+"""Every error of the HTTP API as a problem document."""
+
+from collections.abc import Sequence
+
+import api_telemetry
+from api_telemetry import logger
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
+
+from order_engine.errors import Rejected, Retryable
+from order_engine.problems import PROBLEM_CONTENT_TYPE, RETRY_AFTER_SECONDS, problem_of
+from order_engine.requests import field_errors, refusal
+
+
+class HttpApi(APIGatewayHttpResolver):
+    """Answer requests by powertools' resolver, and errors with problem documents."""
+
+    def allowed_methods(self, path: str) -> Sequence[str]:
+        """Return the methods that the routes of a path know."""
+        routes = [*self._static_routes, *self._dynamic_routes]
+        return sorted({route.method for route in routes if route.rule.match(path)})
+
+
+def answer_with_problems(app: HttpApi) -> None:
+    """Register what answers each kind of error."""
+
+    def rejected(error: Rejected) -> Response[str]:
+        return _answer(app, error)
+
+    def invalid_parameters(error: RequestValidationError) -> Response[str]:
+        # The first part of a location is where the parameter stands: path, query or header.
+        located = [{**problem, "loc": problem["loc"][1:]} for problem in error.errors()]
+        return _answer(app, refusal(field_errors(located)))
+
+    def no_such_route(_error: NotFoundError) -> Response[str]:
+        allowed = app.allowed_methods(app.current_event.path)
+        if not allowed:
+            return _answer(app, Rejected("ROUTE_NOT_FOUND", "No route of this path.", status=404))
+        return _answer(
+            app,
+            Rejected("METHOD_NOT_ALLOWED", f"There is {', '.join(allowed)}.", status=405),
+            {"Allow": ", ".join(allowed)},
+        )
+
+    def trouble(error: Retryable) -> Response[str]:
+        logger.warning("a part of the engine is away", exc_info=error)
+        return _answer(app, error, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+    def bug(error: Exception) -> Response[str]:
+        logger.error("unexpected error", exc_info=error)
+        return _answer(app, error)
+
+    app.exception_handler(Rejected)(rejected)
+    app.exception_handler(RequestValidationError)(invalid_parameters)
+    app.exception_handler(NotFoundError)(no_such_route)
+    app.exception_handler(Retryable)(trouble)
+    app.exception_handler(Exception)(bug)
+
+
+def _answer(app: HttpApi, error: Exception, headers: dict[str, str] | None = None) -> Response[str]:
+    problem = problem_of(error, app.current_event.request_context.request_id)
+    api_telemetry.count_refused(problem.code)
+    return Response(
+        problem.status, PROBLEM_CONTENT_TYPE, problem.to_json(), headers=dict(headers or {})
+    )

@@ -1,0 +1,242 @@
+"""The routes of the HTTP API: parse, one call, answer."""
+
+import base64
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import api_services as services
+import api_telemetry
+import pages
+from aws_lambda_powertools.event_handler import CORSConfig, Response
+from aws_lambda_powertools.event_handler.openapi.params import Header, Path, Query
+from http_errors import HttpApi, answer_with_problems
+from openapi_document import API_VERSION, document_of, replies
+
+from order_engine.bodies import parse_json_object
+from order_engine.errors import Rejected
+from order_engine.orders import OrderType
+from order_engine.queries import StatusFilter, compare_quotes
+from order_engine.replies import (
+    DatabaseHealth,
+    Health,
+    OrderAccepted,
+    OrderPage,
+    OrderWithEvents,
+    QuoteComparison,
+)
+from order_engine.requests import (
+    DEFAULT_USER_ID,
+    AmountIn,
+    ClientOrderId,
+    IdempotencyKey,
+    TokenSymbol,
+    UserId,
+    check_swap,
+    order_terms,
+    own_user,
+    terms_digest,
+)
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+JSON = "application/json"
+ORDERS = ["Orders"]
+MARKET = ["Market"]
+OPERATIONS = ["Operations"]
+
+app = HttpApi(
+    # For where no gateway answers for CORS; one that does replaces these headers.
+    cors=CORSConfig(
+        allow_headers=["Idempotency-Key"],
+        expose_headers=["Location", "Idempotency-Replayed", "Retry-After"],
+        max_age=86400,
+    ),
+    enable_validation=True,
+    response_validation_error_http_code=500,
+)
+answer_with_problems(app)
+pages.serve(app)
+
+UserFilter = Annotated[
+    UserId | None,
+    Query(alias="userId", description="Whose orders; your own where callers are authenticated."),
+]
+
+
+def handle(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
+    """Answer a request of the HTTP API."""
+    answer = app.resolve(event, context)
+    headers = answer.setdefault("headers", {})
+    headers.setdefault("Cache-Control", "no-store")
+    headers["X-Content-Type-Options"] = "nosniff"
+    return answer
+
+
+def submit_order(
+    idempotency_key: Annotated[
+        IdempotencyKey | None,
+        Header(
+            alias="Idempotency-Key",
+            description="Makes the request repeatable: the same key with the same order answers "
+            "with the order of the first request. Without it `clientOrderId` does.",
+        ),
+    ] = None,
+) -> Response[OrderAccepted]:
+    """Take an order in and start its execution."""
+    terms = order_terms(parse_json_object(_body()), caller=_caller())
+    accepted = services.acceptance().accept(terms, terms_digest(terms), idempotency_key)
+    order_id = accepted.order.order_id
+    api_telemetry.name_order(order_id)
+    api_telemetry.count_accepted(replayed=accepted.replayed)
+    headers: dict[str, str | list[str]] = {"Location": f"/api/orders/{order_id}"}
+    if accepted.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    reply = OrderAccepted.of(accepted.order, websocket_url=services.settings().websocket_url)
+    return Response(202, JSON, reply, headers)
+
+
+for _path in ("/api/orders/execute", "/api/orders", "/orders/execute"):
+    app.post(
+        _path,
+        summary="Submit an order",
+        description="The three paths that take an order do the same.",
+        tags=ORDERS,
+        status_code=202,
+        responses=replies(
+            202,
+            "The order was accepted, by this request or by an earlier equal one.",
+            400,
+            413,
+            422,
+            headers={
+                "Location": "Path of the order.",
+                "Idempotency-Replayed": "`true` when an earlier request had placed the order.",
+            },
+        ),
+    )(submit_order)
+
+
+@app.get(
+    "/api/orders/<orderId>",
+    summary="Look an order up",
+    tags=ORDERS,
+    responses=replies(200, "The order with its events.", 404, 422),
+)
+def get_order(orderId: Annotated[UUID, Path()]) -> Response[OrderWithEvents]:  # noqa: N803
+    """Return one order and everything that happened to it."""
+    order_id = str(orderId)
+    api_telemetry.name_order(order_id)
+    return Response(200, JSON, services.queries().one(order_id, caller=_caller()))
+
+
+@app.get(
+    "/api/orders/by-client-id/<clientOrderId>",
+    summary="Look an order up by the client's own id",
+    tags=ORDERS,
+    responses=replies(200, "The order with its events.", 404, 422),
+)
+def get_order_by_client_id(
+    clientOrderId: Annotated[ClientOrderId, Path()],  # noqa: N803
+    user_id: UserFilter = None,
+) -> Response[OrderWithEvents]:
+    """Return the user's order of this client order id."""
+    user = own_user(user_id, _caller()) or DEFAULT_USER_ID
+    order = services.queries().by_client_id(user, clientOrderId)
+    api_telemetry.name_order(order.order_id)
+    return Response(200, JSON, order)
+
+
+@app.get(
+    "/api/orders",
+    summary="List orders, newest first",
+    tags=ORDERS,
+    responses=replies(200, "A page of orders.", 422),
+)
+def list_orders(
+    status: Annotated[
+        StatusFilter, Query(description="A status, or `open` (not final), `closed`, `all`.")
+    ] = "all",
+    order_type: Annotated[OrderType | None, Query(alias="orderType")] = None,
+    user_id: UserFilter = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[
+        str | None, Query(description="`nextCursor` of the page before.", max_length=100)
+    ] = None,
+) -> Response[OrderPage]:
+    """Return a page of orders."""
+    page = services.queries().page(
+        user_id=own_user(user_id, _caller()),
+        status=status,
+        order_type=order_type,
+        limit=limit,
+        cursor=cursor,
+    )
+    return Response(200, JSON, page)
+
+
+@app.get(
+    "/api/quotes",
+    summary="Compare the venues' quotes",
+    tags=MARKET,
+    responses=replies(200, "Both venues' quotes and which would win.", 422),
+)
+def get_quotes(
+    token_in: Annotated[TokenSymbol, Query(alias="tokenIn")],
+    token_out: Annotated[TokenSymbol, Query(alias="tokenOut")],
+    amount_in: Annotated[AmountIn, Query(alias="amountIn")],
+) -> Response[QuoteComparison]:
+    """Return what each venue would pay now."""
+    _caller()
+    check_swap(token_in, token_out, amount_in)
+    comparison = compare_quotes(
+        services.venues(),
+        services.clock,
+        token_in=token_in,
+        token_out=token_out,
+        amount_in=amount_in,
+    )
+    return Response(200, JSON, comparison)
+
+
+@app.get(
+    "/api/health",
+    summary="Ask whether orders can be taken",
+    tags=OPERATIONS,
+    responses=replies(200, "The engine and its database answer."),
+)
+def get_health() -> Response[Health]:
+    """Return the state of the engine; a problem (503) when its database is away."""
+    database = DatabaseHealth(version=services.orders().ping())
+    access = "authenticated" if services.settings().caller_required else "open"
+    return Response(200, JSON, Health(version=API_VERSION, access=access, database=database))
+
+
+@app.get("/api/openapi.json", include_in_schema=False)
+def get_openapi_document() -> Response[str]:
+    """Return the description of this API."""
+    return Response(200, JSON, _openapi_document())
+
+
+@cache
+def _openapi_document() -> str:
+    return document_of(app, authenticated=services.settings().caller_required)
+
+
+def _body() -> str | bytes | None:
+    event = app.current_event
+    if event.body and event.is_base64_encoded:
+        return base64.b64decode(event.body)
+    return event.body
+
+
+def _caller() -> str | None:
+    """Return the authenticated user, None in an open stack; raise ``Rejected`` (401)."""
+    if not services.settings().caller_required:
+        return None
+    subject = app.current_event.request_context.authorizer.jwt_claim.get("sub")
+    if not isinstance(subject, str) or not subject:
+        # The gateway's authorizer comes first; this holds should a route lack it.
+        raise Rejected("UNAUTHENTICATED", "The request carries no valid token.", status=401)
+    return subject

@@ -1,0 +1,210 @@
+"""The OpenAPI document, generated from the routes' types and completed where those are silent."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools.event_handler.openapi.types import COMPONENT_REF_TEMPLATE
+
+from order_engine.bodies import MAX_BODY_BYTES
+from order_engine.problems import PROBLEM_CONTENT_TYPE, Problem
+from order_engine.requests import OrderRequest
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
+    from aws_lambda_powertools.event_handler.openapi.types import OpenAPIResponse
+
+API_VERSION = "0.1.0"
+
+DESCRIPTION = """\
+Takes orders and executes each against two DEXs on Solana at the better price.
+
+- Amounts and prices are strings in replies, so that no reader rounds them; requests may carry
+  strings or numbers. Unknown fields are ignored, `null` counts as left out.
+- Every error is an RFC 9457 problem with a `code` to branch on. What the gateway refuses by itself
+  (throttling, a missing token) is a JSON object with a `message` instead.
+- `wsUrl` of an accepted order replays and then streams the order's events, however late it is
+  opened.
+"""
+
+EXAMPLES: Mapping[str, Mapping[str, Any]] = {
+    "number": {
+        "summary": "Amount as a number",
+        "value": {"tokenIn": "SOL", "tokenOut": "USDC", "amount": 1.5, "side": "buy"},
+    },
+    "text": {
+        "summary": "Amounts as texts, which no client rounds",
+        "value": {
+            "userId": "00000000-0000-0000-0000-000000000006",
+            "type": "market",
+            "tokenIn": "SOL",
+            "tokenOut": "USDC",
+            "amountIn": "1",
+            "slippageTolerance": "0.01",
+        },
+    },
+    "short": {
+        "summary": "Short names",
+        "value": {"tokenIn": "SOL", "tokenOut": "USDC", "amount": 0.5, "slippage": 0.01},
+    },
+    "orderType": {
+        "summary": "With orderType",
+        "value": {
+            "orderType": "market",
+            "tokenIn": "SOL",
+            "tokenOut": "USDC",
+            "amountIn": "2",
+            "slippage": "0.005",
+        },
+    },
+    "user": {
+        "summary": "For a user",
+        "value": {
+            "type": "market",
+            "tokenIn": "USDC",
+            "tokenOut": "ETH",
+            "amountIn": 1000,
+            "userId": "user123",
+        },
+    },
+    "repeatable": {
+        "summary": "With an id of your own, which makes it safe to send again",
+        "value": {
+            "clientOrderId": "my-42",
+            "userId": "user123",
+            "type": "market",
+            "side": "sell",
+            "tokenIn": "SOL",
+            "tokenOut": "USDC",
+            "amountIn": "1.5",
+            "slippageBps": 50,
+            "maxRetries": 3,
+        },
+    },
+}
+
+_PROBLEMS: Mapping[int, str] = {
+    400: "The body is missing, is not a JSON object or is not UTF-8.",
+    401: "The caller is not authenticated.",
+    404: "There is no such order, or it is not the caller's.",
+    413: f"The body is larger than {MAX_BODY_BYTES} bytes.",
+    422: "A field is missing or wrong; `errors` names each.",
+    429: "Too many requests.",
+    500: "Something went wrong on the engine's side.",
+    503: "The database is away. Try again after the seconds that `Retry-After` gives.",
+}
+_ALWAYS = (429, 500, 503)
+_FROM_THE_GATEWAY_TOO = (401, 413, 429, 500, 503)
+_GATEWAY_MESSAGE = {
+    "application/json": {
+        "schema": {"type": "object", "properties": {"message": {"type": "string"}}}
+    }
+}
+
+
+def replies(
+    status: int, description: str, *problems: int, headers: Mapping[str, str] | None = None
+) -> "dict[int, OpenAPIResponse]":
+    """Return a route's documented replies: the good one, and the problems it can answer with."""
+    documented: dict[int, OpenAPIResponse] = {
+        status: {
+            "description": description,
+            "headers": {
+                name: {"description": text, "schema": {"type": "string"}}
+                for name, text in (headers or {}).items()
+            },
+        }
+    }
+    for problem in sorted({*problems, 401, *_ALWAYS}):
+        documented[problem] = {
+            "description": _PROBLEMS[problem],
+            "content": {PROBLEM_CONTENT_TYPE: {"model": Problem}},
+        }
+    return documented
+
+
+def document_of(app: "APIGatewayHttpResolver", *, authenticated: bool) -> str:
+    """Return the document of the API as JSON."""
+    document: dict[str, Any] = json.loads(
+        app.get_openapi_json_schema(
+            title="Order Execution Engine", version=API_VERSION, description=DESCRIPTION
+        )
+    )
+    # The document is served at <base>/api/openapi.json, wherever the base is.
+    document["servers"] = [{"url": ".."}]
+    schemas = document["components"]["schemas"]
+    for unused in ("HTTPValidationError", "ValidationError", "ResponseValidationError"):
+        schemas.pop(unused, None)
+    _add_order_body(document, schemas)
+    for operation in _operations(document):
+        _complete_replies(operation["responses"], authenticated=authenticated)
+    _allow_absent_details(schemas["OrderEvent"])
+    _drop_titles(schemas)
+    if authenticated:
+        _require_token(document)
+    return json.dumps(document, separators=(",", ":"))
+
+
+def _operations(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for path in document["paths"].values():
+        yield from path.values()
+
+
+def _add_order_body(document: Mapping[str, Any], schemas: dict[str, Any]) -> None:
+    # The body is read by the engine itself, exactly and under all the names of its fields.
+    schema = OrderRequest.model_json_schema(ref_template=COMPONENT_REF_TEMPLATE)
+    schemas.update(schema.pop("$defs", {}))
+    schema["anyOf"] = [{"required": ["amountIn"]}, {"required": ["amount"]}]
+    schemas["OrderRequest"] = schema
+    for path in document["paths"].values():
+        if "post" in path:
+            path["post"]["requestBody"] = {
+                "required": True,
+                "content": {
+                    "application/json": {
+                        "schema": {"$ref": COMPONENT_REF_TEMPLATE.format(model="OrderRequest")},
+                        "examples": EXAMPLES,
+                    }
+                },
+            }
+
+
+def _complete_replies(responses: dict[str, Any], *, authenticated: bool) -> None:
+    if PROBLEM_CONTENT_TYPE not in responses["422"]["content"]:
+        del responses["422"]
+    if not authenticated:
+        responses.pop("401", None)
+    responses["500"] = {
+        **responses["503"],
+        "description": _PROBLEMS[500],
+    }
+    for status in _FROM_THE_GATEWAY_TOO:
+        if str(status) in responses:
+            content = responses[str(status)]["content"]
+            responses[str(status)]["content"] = {**content, **_GATEWAY_MESSAGE}
+    responses["503"]["headers"] = {
+        "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string"}}
+    }
+
+
+def _allow_absent_details(event: dict[str, Any]) -> None:
+    # Events leave out what would be null.
+    event["required"] = [
+        name for name in event["required"] if "anyOf" not in event["properties"][name]
+    ]
+
+
+def _drop_titles(schemas: Mapping[str, Any]) -> None:
+    # pydantic makes a title of every field's name, which says it a second time.
+    for schema in schemas.values():
+        for field in schema.get("properties", {}).values():
+            field.pop("title", None)
+
+
+def _require_token(document: dict[str, Any]) -> None:
+    document["components"]["securitySchemes"] = {
+        "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+    }
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            operation["security"] = [] if path == "/api/health" else [{"token": []}]

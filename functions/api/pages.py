@@ -1,0 +1,115 @@
+"""The pages for people: the console, and the API's documentation."""
+
+import re
+from base64 import b64encode
+from functools import cache
+from hashlib import sha256
+from importlib import resources
+from pathlib import Path
+
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+
+HTML = "text/html; charset=utf-8"
+JAVASCRIPT = "text/javascript; charset=utf-8"
+CSS = "text/css; charset=utf-8"
+
+CONSOLE = Path(__file__).with_name("console") / "index.html"
+
+# Relative, because the laptop's gateway serves the API below a path of its own.
+SWAGGER_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Order Execution Engine API</title>
+<link rel="stylesheet" href="docs/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</body>
+</html>
+"""
+
+SWAGGER_START = """const base = new URL(".", window.location.href);
+const response = fetch(new URL("api/openapi.json", base));
+response.then((answer) => answer.json()).then((spec) => {
+  spec.servers = [{ url: base.href.replace(/\\/$/, "") }];
+  SwaggerUIBundle({
+    spec,
+    dom_id: "#swagger-ui",
+    deepLinking: true,
+    displayRequestDuration: true,
+    tryItOutEnabled: true,
+    validatorUrl: null,
+  });
+});
+"""
+
+_INLINE = {
+    "script": re.compile(r"<script(?![^>]*\\bsrc=)[^>]*>(.*?)</script>", re.DOTALL),
+    "style": re.compile(r"<style[^>]*>(.*?)</style>", re.DOTALL),
+}
+
+
+def serve(app: APIGatewayHttpResolver) -> None:
+    """Add the pages' routes."""
+
+    @app.get("/", include_in_schema=False, compress=True)
+    def console() -> Response[str]:
+        if not CONSOLE.exists():
+            return Response(302, HTML, "", {"Location": "docs"})
+        page, policy = _console()
+        return Response(200, HTML, page, _page_headers(policy))
+
+    @app.get("/docs", include_in_schema=False)
+    def documentation() -> Response[str]:
+        # Swagger UI sets style attributes and shows images from data: URLs.
+        policy = "script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+        return Response(200, HTML, SWAGGER_PAGE, _page_headers(policy))
+
+    @app.get("/docs/start.js", include_in_schema=False)
+    def start() -> Response[str]:
+        return Response(200, JAVASCRIPT, SWAGGER_START)
+
+    @app.get("/docs/swagger-ui-bundle.js", include_in_schema=False, compress=True)
+    def script() -> Response[str]:
+        return _asset("swagger-ui-bundle.min.js", JAVASCRIPT)
+
+    @app.get("/docs/swagger-ui.css", include_in_schema=False, compress=True)
+    def style() -> Response[str]:
+        return _asset("swagger-ui.min.css", CSS)
+
+
+def _asset(name: str, content_type: str) -> Response[str]:
+    folder = resources.files("aws_lambda_powertools.event_handler.openapi.swagger_ui")
+    text = (folder / name).read_text(encoding="utf-8")
+    return Response(200, content_type, text, {"Cache-Control": "public, max-age=86400"})
+
+
+@cache
+def _console() -> tuple[str, str]:
+    """Return the console's page and the policy that lets its own inline code run."""
+    page = CONSOLE.read_text(encoding="utf-8")
+    sources = {
+        kind: " ".join(["'self'", *(_hash_of(code) for code in pattern.findall(page))])
+        for kind, pattern in _INLINE.items()
+    }
+    return page, (
+        f"script-src {sources['script']}; style-src {sources['style']}; img-src 'self' data:; "
+        "connect-src 'self' ws: wss:"
+    )
+
+
+def _hash_of(code: str) -> str:
+    return f"'sha256-{b64encode(sha256(code.encode()).digest()).decode()}'"
+
+
+def _page_headers(policy: str) -> dict[str, str | list[str]]:
+    return {
+        "Content-Security-Policy": f"default-src 'self'; {policy}; base-uri 'self'; "
+        "object-src 'none'; form-action 'self'; frame-ancestors 'none'",
+        "Referrer-Policy": "no-referrer",
+        "X-Frame-Options": "DENY",
+    }

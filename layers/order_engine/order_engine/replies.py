@@ -1,0 +1,86 @@
+"""What the HTTP API answers, besides problems."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PlainSerializer
+
+from order_engine.events import OrderEvent
+from order_engine.failures import FailureCode
+from order_engine.orders import Amount, DomainModel, Order, Quote, Timestamp, Venue
+
+# Without the details that are absent, as everywhere else that an event is shown.
+_Event = Annotated[OrderEvent, PlainSerializer(lambda event: event.to_json_dict())]
+
+
+class OrderAccepted(Order):
+    """Confirm that an order was taken, and say where to watch it."""
+
+    message: str
+    ws_url: str = Field(description="WebSocket URL that replays and streams the order's events")
+
+    @classmethod
+    def of(cls, order: Order, *, websocket_url: str) -> "OrderAccepted":
+        """Show a stored order; ``websocket_url`` is the API's, without the order."""
+        return cls(
+            **dict(order),
+            message="Order accepted. Connect to wsUrl for its events.",
+            ws_url=f"{websocket_url}?orderId={order.order_id}",
+        )
+
+
+class OrderWithEvents(Order):
+    """Show an order and everything that happened to it."""
+
+    events: tuple[_Event, ...]
+
+    @classmethod
+    def of(cls, order: Order, events: list[OrderEvent]) -> "OrderWithEvents":
+        """Show an order and its events."""
+        return cls(**dict(order), events=tuple(events))
+
+
+class OrderPage(DomainModel):
+    """Show orders, newest first."""
+
+    orders: tuple[Order, ...]
+    next_cursor: str | None = Field(
+        default=None, description="`cursor` of the next page; null on the last one"
+    )
+
+
+class MissingQuote(DomainModel):
+    """Say why a venue has no quote."""
+
+    dex: Venue
+    code: FailureCode
+    detail: str
+
+
+class QuoteComparison(DomainModel):
+    """Show the venues' quotes side by side."""
+
+    token_in: str
+    token_out: str
+    amount_in: Amount
+    quotes: tuple[Quote, ...]
+    best_dex: Venue | None = Field(description="where an order would be executed now")
+    missing: tuple[MissingQuote, ...] = Field(description="venues without a quote")
+    timestamp: Timestamp
+
+
+class DatabaseHealth(DomainModel):
+    """Tell that the database answers."""
+
+    status: Literal["ok"] = "ok"
+    version: str
+
+
+class Health(DomainModel):
+    """Tell that the engine can take orders."""
+
+    status: Literal["ok"] = "ok"
+    version: str
+    access: Literal["open", "authenticated"] = Field(
+        description="'open': anyone may place orders for any userId"
+    )
+    database: DatabaseHealth
