@@ -1,0 +1,78 @@
+"""The order stream's records in, WebSocket posts out."""
+
+import logging
+import os
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+
+from order_engine.adapters.connections import Connections
+from order_engine.adapters.order_stream import OrderStream
+from order_engine.clock import SystemClock
+from order_engine.errors import StreamUnavailable
+from order_engine.publishing import Publisher, Report
+from order_engine.settings import PublishSettings
+
+MAX_METRIC_VALUES = 100
+
+logger = Logger()
+metrics = Metrics()
+
+_package_logger = logging.getLogger("order_engine")
+_package_logger.handlers = [logger.registered_handler]
+_package_logger.propagate = False
+
+
+@cache
+def publisher() -> Publisher:
+    """Compose the service on first use and keep it, with its memory and its threads."""
+    settings = PublishSettings.from_environment(os.environ)
+    return Publisher(
+        OrderStream(settings.order_stream_table),
+        Connections(settings.websocket_callback_url),
+        SystemClock(),
+    )
+
+
+@metrics.log_metrics
+def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """Serve a batch; raise when rows could not be read, so that the batch comes again.
+
+    The exception, rather than a list of ``batchItemFailures``, because the emulator takes a batch
+    with such a list for done. What was posted before is not posted again: the cursors know.
+    """
+    records = event.get("Records") or []
+    report = publisher().publish(records)
+    measure(report)
+    logger.info(
+        "published",
+        records=len(records),
+        events=report.events_published,
+        greetings=report.greetings,
+        posts_failed=report.posts_failed,
+        removed=report.connections_removed,
+        put_off=report.connections_put_off,
+        unreadable=report.records_unreadable,
+        slowest_ms=round(max(report.delays_ms, default=0)),
+    )
+    if report.failed:
+        raise StreamUnavailable(f"not served: {', '.join(sorted(report.failed))}")
+    return {"batchItemFailures": []}
+
+
+def measure(report: Report) -> None:
+    """Put the report's counts into CloudWatch metrics."""
+    counts = {
+        "EventsPublished": report.events_published,
+        "PostsFailed": report.posts_failed,
+        "StaleConnectionsRemoved": report.connections_removed,
+        "ConnectionsPutOff": report.connections_put_off,
+        "UnreadableRecords": report.records_unreadable,
+    }
+    for name, count in counts.items():
+        if count:
+            metrics.add_metric(name, MetricUnit.Count, count)
+    for delay_ms in report.delays_ms[:MAX_METRIC_VALUES]:
+        metrics.add_metric("DeliveryDelay", MetricUnit.Milliseconds, delay_ms)
