@@ -12,7 +12,7 @@ from order_engine.orders import Amount, DomainModel, Order, Quote, Timestamp, Ve
 _Event = Annotated[OrderEvent, PlainSerializer(lambda event: event.to_json_dict())]
 
 
-class OrderAccepted(Order):
+class OrderAccepted(Order, defer_build=True):
     """Confirm that an order was taken, and say where to watch it."""
 
     message: str
@@ -28,7 +28,7 @@ class OrderAccepted(Order):
         )
 
 
-class OrderWithEvents(Order):
+class OrderWithEvents(Order, defer_build=True):
     """Show an order and everything that happened to it."""
 
     events: tuple[_Event, ...]
@@ -39,7 +39,7 @@ class OrderWithEvents(Order):
         return cls(**dict(order), events=tuple(events))
 
 
-class OrderPage(DomainModel):
+class OrderPage(DomainModel, defer_build=True):
     """Show orders, newest first."""
 
     orders: tuple[Order, ...]

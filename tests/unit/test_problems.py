@@ -1,0 +1,58 @@
+"""Errors as problem documents."""
+
+import json
+
+import pytest
+
+from order_engine.errors import (
+    DatabaseUnavailable,
+    ExecutionNotStarted,
+    FieldError,
+    Rejected,
+    StreamUnavailable,
+)
+from order_engine.problems import problem_of
+
+
+def test_a_refusal_becomes_a_problem_with_every_member() -> None:
+    refusal = Rejected(
+        "VALIDATION_FAILED",
+        "amount must be greater than 0.",
+        errors=[FieldError("amount", "must be greater than 0", "greater_than")],
+    )
+
+    assert json.loads(problem_of(refusal, "request-1").to_json()) == {
+        "type": "urn:order-execution-engine:problem:validation-failed",
+        "title": "The request is not valid",
+        "status": 422,
+        "detail": "amount must be greater than 0.",
+        "code": "VALIDATION_FAILED",
+        "requestId": "request-1",
+        "errors": [
+            {"field": "amount", "message": "must be greater than 0", "code": "greater_than"}
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (DatabaseUnavailable("password wrong"), 503, "DATABASE_UNAVAILABLE"),
+        (StreamUnavailable("throttled"), 503, "SERVICE_UNAVAILABLE"),
+        (ExecutionNotStarted("refused"), 503, "SERVICE_UNAVAILABLE"),
+        (ZeroDivisionError("secret detail"), 500, "INTERNAL_ERROR"),
+    ],
+)
+def test_trouble_of_our_own_tells_the_client_nothing_about_it(
+    error: Exception, status: int, code: str
+) -> None:
+    problem = problem_of(error, "request-1")
+
+    assert (problem.status, problem.code) == (status, code)
+    assert str(error) not in problem.to_json()
+
+
+def test_every_code_of_a_refusal_has_a_title() -> None:
+    problem = problem_of(Rejected("ORDER_NOT_FOUND", "", status=404), "request-1")
+
+    assert problem.title == "There is no such order"
