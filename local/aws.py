@@ -18,15 +18,19 @@ def client(service: str, endpoint_url: str) -> Any:
     import botocore.config
     import botocore.session
 
-    # Read by botocore from the environment only: the emulator has no host names per operation.
-    os.environ["AWS_DISABLE_HOST_PREFIX_INJECTION"] = "true"
-    session = botocore.session.Session(session_vars={"config_file": (None, None, None, None)})
+    # No profile and no files, whatever the caller's environment names.
+    nothing = (None, None, None, None)
+    files = (None, None, os.devnull, None)
+    session = botocore.session.Session(
+        session_vars={"profile": nothing, "config_file": files, "credentials_file": files}
+    )
     return session.create_client(
         service,
         region_name=REGION,
         endpoint_url=endpoint_url,
         aws_access_key_id="test",
         aws_secret_access_key="test",  # noqa: S106 - the emulator's fixed key
+        # The emulator has no host names per operation.
         config=botocore.config.Config(
             proxies={}, retries={"max_attempts": 2}, inject_host_prefix=False
         ),

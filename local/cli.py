@@ -29,10 +29,22 @@ StateOption = Annotated[
     Path, typer.Option("--state-dir", help="Where the stack keeps its data and logs.")
 ]
 EmulatorPortOption = Annotated[
-    int, typer.Option("--emulator-port", min=0, max=65535, help="0: any free port.")
+    int | None,
+    typer.Option(
+        "--emulator-port",
+        min=0,
+        max=65535,
+        help=f"0: any free port. Otherwise the last one, or {runtime.DEFAULT_EMULATOR_PORT}.",
+    ),
 ]
 PostgresPortOption = Annotated[
-    int, typer.Option("--postgres-port", min=0, max=65535, help="0: any free port.")
+    int | None,
+    typer.Option(
+        "--postgres-port",
+        min=0,
+        max=65535,
+        help=f"0: any free port. Otherwise the last one, or {runtime.DEFAULT_POSTGRES_PORT}.",
+    ),
 ]
 ParameterOption = Annotated[
     list[str] | None,
@@ -51,8 +63,8 @@ TemplateOption = Annotated[Path, typer.Option("--template", help="The template t
 @app.command()
 def up(
     state_dir: StateOption = DEFAULT_STATE_DIRECTORY,
-    emulator_port: EmulatorPortOption = runtime.DEFAULT_EMULATOR_PORT,
-    postgres_port: PostgresPortOption = runtime.DEFAULT_POSTGRES_PORT,
+    emulator_port: EmulatorPortOption = None,
+    postgres_port: PostgresPortOption = None,
     parameter: ParameterOption = None,
     bundle_dependencies: BundleOption = False,
     auth: AuthOption = False,
@@ -86,8 +98,8 @@ def down(state_dir: StateOption = DEFAULT_STATE_DIRECTORY) -> None:
 @app.command()
 def demo(
     state_dir: StateOption = DEFAULT_STATE_DIRECTORY,
-    emulator_port: EmulatorPortOption = runtime.DEFAULT_EMULATOR_PORT,
-    postgres_port: PostgresPortOption = runtime.DEFAULT_POSTGRES_PORT,
+    emulator_port: EmulatorPortOption = None,
+    postgres_port: PostgresPortOption = None,
     parameter: ParameterOption = None,
     bundle_dependencies: BundleOption = False,
     auth: AuthOption = False,

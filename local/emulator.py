@@ -18,7 +18,6 @@ from local.errors import StartFailedError, log_tail
 
 REGION = "us-east-1"
 START_SECONDS = 60.0
-FREE_PORT_ATTEMPTS = 3
 # On SIGTERM the emulator writes its whole state; thousands of orders take a while.
 STOP_SECONDS = 60.0
 # Idle workers beyond a function's first are ended after this time: a burst leaves many behind.
@@ -73,31 +72,17 @@ def client_environment(url: str) -> dict[str, str]:
 def start(directory: Path, *, root: Path, port: int, options: EmulatorOptions) -> Emulator:
     """Start the emulator on the state saved in `directory`, marked as one of `root`'s.
 
-    The functions' workers run on this very Python, with its packages. `port` 0 takes a free one.
-    Raises PortTakenError, StartFailedError.
+    The functions' workers run on this very Python, with its packages. Raises StartFailedError.
     """
     for name in ("state", "s3", "tmp"):
         (directory / name).mkdir(parents=True, exist_ok=True)
-    attempts = FREE_PORT_ATTEMPTS if port == 0 else 1
-    for attempt in range(1, attempts + 1):
-        chosen_port = ports.choose(port, needed_for="the AWS emulator", setting="EMULATOR_PORT")
-        try:
-            return _launch(directory, root, chosen_port, options)
-        except StartFailedError:
-            # Between choosing a free port and listening on it, somebody else may have taken it.
-            if attempt == attempts or ports.is_free(chosen_port):
-                raise
-    raise AssertionError("unreachable")
-
-
-def _launch(directory: Path, root: Path, chosen_port: int, options: EmulatorOptions) -> Emulator:
     log = directory / "emulator.log"
     environment = _clean_environment()
     environment.update(
         {
             processes.STATE_DIRECTORY_VARIABLE: str(root),
             "BIND_HOST": ports.HOST,
-            "GATEWAY_PORT": str(chosen_port),
+            "GATEWAY_PORT": str(port),
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
             "LOG_LEVEL": "WARNING",
@@ -123,7 +108,7 @@ def _launch(directory: Path, root: Path, chosen_port: int, options: EmulatorOpti
             env=environment,
             start_new_session=True,
         )
-    emulator = Emulator(process.pid, chosen_port, options)
+    emulator = Emulator(process.pid, port, options)
     _await_healthy(emulator, process, log)
     return emulator
 

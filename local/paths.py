@@ -28,6 +28,11 @@ class StateDirectory:
         return self.root / "stack.json"
 
     @property
+    def ports_file(self) -> Path:
+        """The ports that the servers last ran on."""
+        return self.root / "ports.json"
+
+    @property
     def lock_file(self) -> Path:
         """Held while a command starts or stops this stack."""
         return self.root / "lock"

@@ -79,8 +79,8 @@ class _Files:
 def start(directory: Path, *, port: int = 0, durable: bool = True) -> PostgresServer:
     """Start the server whose data lies in `directory`, or return it when it runs already.
 
-    `port` 0 takes a free one. `durable=False` skips the flush to disk: a test's data outlives a
-    killed server but not a power cut. Raises PortTakenError, DiskFullError, StartFailedError.
+    `port` 0 takes any free one. `durable=False` skips the flush to disk: a test's data outlives a
+    killed server but not a power cut. Raises DiskFullError, StartFailedError.
     """
     files = _Files(directory)
     running = find_running(directory)
@@ -94,7 +94,7 @@ def start(directory: Path, *, port: int = 0, durable: bool = True) -> PostgresSe
         _open_to(account, files)
     password = _password(files)
     _initialize(files, password, account)
-    chosen_port = ports.choose(port, needed_for="Postgres", setting="POSTGRES_PORT")
+    chosen_port = port or ports.free_port()
     process = _launch(files, chosen_port, account, durable=durable)
     _await_ready(files, process)
     _create_database(chosen_port, password)

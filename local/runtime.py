@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+from pydantic import BaseModel, ValidationError
 
-from local import deploy, emulator, fixups, postgres, stack
+from local import deploy, emulator, fixups, ports, postgres, stack
 from local.emulator import REGION, Emulator, EmulatorOptions
 from local.errors import BusyError, StartFailedError, require_free_space, require_python
 from local.paths import DEFAULT_TEMPLATE, StateDirectory
 from local.postgres import PostgresServer
-from local.progress import console, step
+from local.progress import step
 from local.stack import Stack, StackProcesses
 
 DEFAULT_EMULATOR_PORT = 4566
@@ -29,10 +30,10 @@ API_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Settings:
-    """How to run a stack. Port 0 takes a free one."""
+    """How to run a stack. Port 0 takes any free one, None the last one or else the usual one."""
 
-    emulator_port: int = DEFAULT_EMULATOR_PORT
-    postgres_port: int = DEFAULT_POSTGRES_PORT
+    emulator_port: int | None = None
+    postgres_port: int | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
     bundle_dependencies: bool = False
     auth: bool = False
@@ -53,11 +54,7 @@ def up(state: StateDirectory, settings: Settings) -> Stack:
     deploy.check_parameters(template, settings.parameters)
     with _locked(state):
         with step("Start Postgres and the AWS emulator"):
-            database = postgres.start(
-                state.postgres, port=settings.postgres_port, durable=settings.durable
-            )
-            options = EmulatorOptions(auth=settings.auth, concurrency=settings.concurrency)
-            cloud = _start_emulator(state, settings.emulator_port, options)
+            database, cloud = _start_servers(state, settings)
         given = deploy.laptop_parameters(
             database_url=database.url,
             endpoint_url=cloud.url,
@@ -153,15 +150,53 @@ def running_stack(
         down(state)
 
 
-def _start_emulator(state: StateDirectory, port: int, options: EmulatorOptions) -> Emulator:
-    running = emulator.find_running(state.root)
-    if running is not None:
-        if running.options == options:
-            return running
-        console.print("  The emulator's options have changed: it starts again.")
-    # Also ends the workers that a killed emulator left behind.
-    emulator.stop(state.root)
-    return emulator.start(state.emulator, root=state.root, port=port, options=options)
+class _Ports(BaseModel):
+    emulator: int | None = None
+    postgres: int | None = None
+
+
+def _start_servers(state: StateDirectory, settings: Settings) -> tuple[PostgresServer, Emulator]:
+    """Start what does not run yet, or runs otherwise than wanted. Raises PortTakenError.
+
+    Both ports are looked at before anything starts, so that a taken one leaves nothing running.
+    """
+    server = postgres.find_running(state.postgres)
+    cloud = emulator.find_running(state.root)
+    last = _last_ports(state)
+    postgres_port = ports.choose(
+        settings.postgres_port,
+        running=server.port if server else None,
+        last=last.postgres,
+        default=DEFAULT_POSTGRES_PORT,
+        needed_for="Postgres",
+        setting="POSTGRES_PORT",
+    )
+    emulator_port = ports.choose(
+        settings.emulator_port,
+        running=cloud.port if cloud else None,
+        last=last.emulator,
+        default=DEFAULT_EMULATOR_PORT,
+        needed_for="the AWS emulator",
+        setting="EMULATOR_PORT",
+    )
+    chosen = _Ports(emulator=emulator_port, postgres=postgres_port)
+    state.ports_file.write_text(chosen.model_dump_json(), encoding="utf-8")
+    if server is not None and server.port != postgres_port:
+        postgres.stop(state.postgres)
+    server = postgres.start(state.postgres, port=postgres_port, durable=settings.durable)
+    options = EmulatorOptions(auth=settings.auth, concurrency=settings.concurrency)
+    if cloud is None or (cloud.port, cloud.options) != (emulator_port, options):
+        # Also ends the workers that a killed emulator left behind.
+        emulator.stop(state.root)
+        cloud = emulator.start(state.emulator, root=state.root, port=emulator_port, options=options)
+    return server, cloud
+
+
+def _last_ports(state: StateDirectory) -> _Ports:
+    try:
+        return _Ports.model_validate_json(state.ports_file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValidationError):
+        return _Ports()
 
 
 def _health(http_url: str) -> str:
