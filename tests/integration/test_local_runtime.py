@@ -89,7 +89,10 @@ Resources:
       Runtime: !Ref Runtime
       Timeout: 10
       Environment:
-        Variables: {GREETING: !Ref Greeting, DATABASE_URL: !Ref DatabaseUrl, HOME_URL: !Ref EmulatorEndpoint}
+        Variables:
+          GREETING: !Ref Greeting
+          DATABASE_URL: !Ref DatabaseUrl
+          HOME_URL: !Ref EmulatorEndpoint
   Table:
     Type: AWS::DynamoDB::Table
     Properties:
