@@ -167,7 +167,7 @@ def _submit_and_watch(running: Stack, request: dict[str, Any]) -> str:
             submission = client.submit(request)
         except ApiError as error:
             error_console.print(f"[red]refused:[/red] {error.status} {escape(error.detail)}")
-            for line in error.errors:
+            for line in error.errors if len(error.errors) > 1 else ():
                 error_console.print(f"  {escape(line)}")
             raise typer.Exit(2) from error
         console.print(f"  order {escape(submission.order_id)}")
@@ -212,7 +212,7 @@ def logs(
     def show_line(line: LogLine) -> None:
         if raw:
             typer.echo(line.text)
-        else:
+        elif not line.is_metric:
             console.print(show.log_line(line.moment, line.source, line.text, line.fields))
 
     if follow:

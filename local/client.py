@@ -28,7 +28,7 @@ class ApiError(Exception):
         self.code = str(problem.get("code", ""))
         self.detail = str(problem.get("detail") or problem.get("title") or text)
         errors = problem.get("errors") or []
-        self.errors = [json.dumps(error) for error in errors]
+        self.errors = [f"{error.get('field', '')}: {error.get('message', '')}" for error in errors]
         super().__init__(f"{status} {self.code} {self.detail}".strip())
 
 

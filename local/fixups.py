@@ -5,10 +5,13 @@ The values are read from the template, so there is one place for each.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from local import aws
+from local import aws, ports, postgres
+from local.errors import DeployFailedError
+from local.postgres import PostgresServer
 
 Template = Mapping[str, Any]
 
@@ -36,6 +39,49 @@ def apply(
         gateway.update_api(ApiId=api, CorsConfiguration=configuration)
         done.append(f"CORS of {logical_id}")
     return done
+
+
+def use_embedded_database(
+    endpoint_url: str, stack_name: str, secret_arn: str, server: PostgresServer, bucket: str
+) -> None:
+    """Point the secret of a stack with its own RDS at the embedded Postgres, and migrate that.
+
+    The emulator's RDS instances are records without a server behind them. Raises
+    DeployFailedError when the migration fails.
+    """
+    secret = {
+        "engine": "postgres",
+        "host": ports.HOST,
+        "port": server.port,
+        "dbname": postgres.DATABASE,
+        "username": postgres.ROLE,
+        "password": server.password,
+        "sslmode": "disable",
+    }
+    aws.client("secretsmanager", endpoint_url).put_secret_value(
+        SecretId=secret_arn, SecretString=json.dumps(secret)
+    )
+    # What CloudFormation sends to the custom resource in the other database mode.
+    answer_key = "migration-answer.json"
+    s3 = aws.client("s3", endpoint_url)
+    event = {
+        "RequestType": "Create",
+        "RequestId": answer_key,
+        "StackId": stack_name,
+        "LogicalResourceId": "SchemaMigration",
+        "ResponseURL": s3.generate_presigned_url(
+            "put_object", Params={"Bucket": bucket, "Key": answer_key}
+        ),
+    }
+    function = aws.physical_ids(endpoint_url, stack_name)["MigrateFunction"]
+    result = aws.client("lambda", endpoint_url).invoke(
+        FunctionName=function, Payload=json.dumps(event)
+    )
+    if "FunctionError" in result:
+        raise DeployFailedError(
+            "The migration of the embedded Postgres failed.",
+            hint=result["Payload"].read().decode(),
+        )
 
 
 def times_to_live(

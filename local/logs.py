@@ -26,6 +26,11 @@ class LogLine:
     text: str
     fields: dict[str, Any] | None
 
+    @property
+    def is_metric(self) -> bool:
+        """Tell whether the line is a metric for CloudWatch rather than for a reader."""
+        return self.text.startswith('{"_aws":')
+
 
 class FunctionLogs:
     """Read the log groups of a stack."""

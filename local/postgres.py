@@ -48,11 +48,16 @@ STOP_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """A running server. `url` carries the password of the engine's role."""
+    """A running server, and the password of the engine's role there."""
 
     pid: int
     port: int
-    url: str
+    password: str
+
+    @property
+    def url(self) -> str:
+        """The database's URL, with the password in it."""
+        return f"postgresql://{ROLE}:{self.password}@{ports.HOST}:{self.port}/{DATABASE}"
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ def start(directory: Path, *, port: int = 0, durable: bool = True) -> PostgresSe
     process = _launch(files, chosen_port, account, durable=durable)
     _await_ready(files, process)
     _create_database(chosen_port, password)
-    return PostgresServer(process.pid, chosen_port, _url(chosen_port, password))
+    return PostgresServer(process.pid, chosen_port, password)
 
 
 def find_running(directory: Path) -> PostgresServer | None:
@@ -110,8 +115,7 @@ def find_running(directory: Path) -> PostgresServer | None:
     process = processes.find(int(lines[0]))
     if process is None or process not in _servers(files):
         return None
-    port = int(lines[3])
-    return PostgresServer(process.pid, port, _url(port, _password(files)))
+    return PostgresServer(process.pid, int(lines[3]), _password(files))
 
 
 def stop(directory: Path) -> bool:
@@ -153,10 +157,6 @@ def _binaries() -> Path:
         f"The embedded Postgres {MAJOR_VERSION} is missing in this environment.",
         hint="Remove .venv and run make again.",
     )
-
-
-def _url(port: int, password: str) -> str:
-    return f"postgresql://{ROLE}:{password}@{ports.HOST}:{port}/{DATABASE}"
 
 
 def _password(files: _Files) -> str:

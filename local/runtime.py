@@ -67,6 +67,14 @@ def up(state: StateDirectory, settings: Settings) -> Stack:
         with step("Deploy the stack (sam deploy)"):
             deployment = deploy.deploy(state, target, built_template)
             fixups.apply(cloud.url, target.stack_name, template, parameters)
+            if not parameters.get("DatabaseUrl"):
+                fixups.use_embedded_database(
+                    cloud.url,
+                    target.stack_name,
+                    deployment.outputs["DatabaseSecretArn"],
+                    database,
+                    deploy.BUCKET,
+                )
         running = _describe(database, cloud, target, deployment)
         # Written before the API is known to be well: `make logs` then tells why it is not.
         stack.write(state, running)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from rich.console import Console
@@ -53,7 +54,16 @@ def _details(event: Mapping[str, Any]) -> Iterable[str]:
     }
     for field, label in labels.items():
         if event.get(field):
-            yield f"{label}{event[field]}"
+            yield f"{label}{short(event[field])}"
+
+
+def short(value: object) -> str:
+    """Shorten a decimal number to 6 places for reading (other text stays)."""
+    text = str(value)
+    whole, point, fraction = text.partition(".")
+    if point and (whole + fraction).lstrip("-").isdigit() and len(fraction) > 6:
+        return f"{Decimal(text):.6f}"
+    return text
 
 
 def order_summary(order: Mapping[str, Any]) -> list[str]:
@@ -62,7 +72,7 @@ def order_summary(order: Mapping[str, Any]) -> list[str]:
     for quote in order.get("quotes") or []:
         mark = "*" if quote.get("dex") == order.get("chosenDex") else " "
         lines.append(
-            f"  {mark} {quote.get('dex', '?'):<8} price {quote.get('price', '?')}, "
+            f"  {mark} {quote.get('dex', '?'):<8} price {short(quote.get('price', '?'))}, "
             f"{quote.get('amountOut', '?')} {order.get('tokenOut', '')} out, "
             f"fee {quote.get('feePct', '?')} %, impact {quote.get('priceImpactPct', '?')} %"
         )
