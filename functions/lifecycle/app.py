@@ -24,11 +24,13 @@ def lifecycle() -> Lifecycle:
     from order_engine.adapters.order_stream import OrderStream
     from order_engine.adapters.postgres import PostgresOrders
     from order_engine.adapters.secrets import DatabaseSecret
+    from order_engine.clock import SystemClock
 
     settings = LifecycleSettings.from_environment(os.environ)
     return Lifecycle(
         PostgresOrders(DatabaseSecret(settings.database_secret_arn)),
         OrderStream(settings.order_stream_table),
+        SystemClock(),
     )
 
 
@@ -57,32 +59,25 @@ def take_step(event: dict[str, Any]) -> Step:
     """Call the service's method for the event's action."""
     service = lifecycle()
     execution = event["execution"]
+    if event["action"] == "route":
+        failure = event.get("failure")
+        return service.route(
+            event["orderId"],
+            execution,
+            event.get("afterAttempt"),
+            Failure.model_validate(failure) if failure else None,
+        )
+    terms, attempt = ExecutionTerms.model_validate(event["order"]), event["attempt"]
     match event["action"]:
-        case "route":
-            failure = event.get("failure")
-            return service.route(
-                event["orderId"],
-                execution,
-                event.get("afterAttempt"),
-                Failure.model_validate(failure) if failure else None,
-            )
         case "decide":
-            terms = ExecutionTerms.model_validate(event["order"])
-            return service.decide(terms, execution, event["attempt"], event["answers"])
+            return service.decide(terms, execution, attempt, event["answers"])
         case "submit":
-            return service.submit(event["orderId"], execution, event["attempt"], event["answer"])
+            return service.submit(terms, execution, attempt, event["answer"])
         case "confirm":
-            return service.confirm(
-                ExecutionTerms.model_validate(event["order"]),
-                execution,
-                event["attempt"],
-                event["answer"],
-                Decimal(event["quotedPrice"]),
-            )
+            quoted_price = Decimal(event["quotedPrice"])
+            return service.confirm(terms, execution, attempt, event["answer"], quoted_price)
         case "attempt_failed":
-            return service.attempt_failed(
-                event["orderId"], execution, event["attempt"], event["answer"]
-            )
+            return service.attempt_failed(terms, execution, attempt, event["answer"])
         case unknown:
             raise ValueError(f"no such action: {unknown}")
 

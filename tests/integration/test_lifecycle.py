@@ -12,6 +12,7 @@ import pytest
 
 from order_engine.acceptance import Acceptance
 from order_engine.adapters.postgres import PostgresOrders
+from order_engine.clock import SystemClock
 from order_engine.errors import Rejected, StreamUnavailable
 from order_engine.events import OrderEvent
 from order_engine.lifecycle import Lifecycle
@@ -64,7 +65,7 @@ class Engine:
         routed = self.lifecycle.route(order.order_id, order.execution, None)
         terms = ExecutionTerms.model_validate(routed.answer["order"])
         self.lifecycle.decide(terms, order.execution, 1, QUOTES)
-        self.lifecycle.submit(order.order_id, order.execution, 1, built("first"))
+        self.lifecycle.submit(terms, order.execution, 1, built("first"))
         return order, terms
 
     def statuses(self, order: Order) -> list[str]:
@@ -135,7 +136,7 @@ def engine(orders: PostgresOrders) -> Engine:
         orders,
         stream,
         executions,
-        Lifecycle(orders, stream),
+        Lifecycle(orders, stream, SystemClock()),
         Acceptance(orders, stream, executions, lambda: str(uuid.uuid4())),
     )
 
@@ -174,9 +175,9 @@ def test_repeated_call_answers_as_before_and_records_nothing(engine: Engine, ste
     calls = {
         "route": lambda: life.route(order.order_id, execution, None),
         "decide": lambda: life.decide(terms, execution, 1, QUOTES),
-        "submit": lambda: life.submit(order.order_id, execution, 1, built("first")),
+        "submit": lambda: life.submit(terms, execution, 1, built("first")),
         "confirm": lambda: life.confirm(terms, execution, 1, landed("first"), Decimal(150)),
-        "attempt_failed": lambda: life.attempt_failed(order.order_id, execution, 1, REVERTED),
+        "attempt_failed": lambda: life.attempt_failed(terms, execution, 1, REVERTED),
     }
     for name, call in calls.items():
         if name == "confirm" and step == "attempt_failed":
@@ -195,7 +196,7 @@ def test_repeated_call_answers_as_before_and_records_nothing(engine: Engine, ste
 def test_transaction_built_anew_after_submission_is_ignored(engine: Engine) -> None:
     order, _ = engine.at_submitted()
 
-    again = engine.lifecycle.submit(order.order_id, order.execution, 1, built("second"))
+    again = engine.lifecycle.submit(order.execution_terms, order.execution, 1, built("second"))
 
     assert again.answer["transaction"]["signature"] == "first"
 
@@ -249,7 +250,7 @@ def test_next_attempt_is_refused_while_the_transaction_may_land(engine: Engine) 
 
 def test_next_attempt_follows_a_reverted_transaction_and_says_why(engine: Engine) -> None:
     order, _ = engine.at_submitted()
-    engine.lifecycle.attempt_failed(order.order_id, order.execution, 1, REVERTED)
+    engine.lifecycle.attempt_failed(order.execution_terms, order.execution, 1, REVERTED)
 
     step = engine.lifecycle.route(order.order_id, order.execution, 1)
 

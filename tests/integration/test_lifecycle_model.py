@@ -116,7 +116,7 @@ class Simulation:
     def __init__(self, orders: PostgresOrders) -> None:
         self.chain = Chain()
         self.stream = Stream()
-        self.lifecycle = Lifecycle(orders, self.stream)
+        self.lifecycle = Lifecycle(orders, self.stream, SystemClock())
         self.programs: dict[str, Program] = {}
         self.ended: set[str] = set()
         self.calls: list[Call] = []
@@ -167,7 +167,7 @@ class Simulation:
                 if answer["outcome"] == "building":
                     built = self.chain.build()
                     answer = self._call(
-                        lambda a=attempt, b=built: life.submit(order_id, execution, a, b).answer
+                        lambda t=terms, a=attempt, b=built: life.submit(t, execution, a, b).answer
                     )
                     yield
             if answer["outcome"] in ("submitted", "resume"):
@@ -188,7 +188,9 @@ class Simulation:
                     )
                     return
                 answer = self._call(
-                    lambda a=attempt, f=found: life.attempt_failed(order_id, execution, a, f).answer
+                    lambda t=terms, a=attempt, f=found: (
+                        life.attempt_failed(t, execution, a, f).answer
+                    )
                 )
                 yield
             if answer["outcome"] != "retry":

@@ -8,6 +8,7 @@ as the first did, one that no longer fits answers ``superseded``.
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import ROUND_UP, Context, Decimal
 from typing import Any
 
@@ -22,8 +23,8 @@ from order_engine.money import (
     slippage_bps_between,
     to_base_units,
 )
-from order_engine.orders import ExecutionTerms, Order, Quote, SwapTransaction
-from order_engine.ports import EventStream, OrderRepository
+from order_engine.orders import ExecutionTerms, Order, OrderType, Quote, SwapTransaction
+from order_engine.ports import Clock, EventStream, OrderRepository
 from order_engine.routing import best_quote
 from order_engine.statuses import OrderStatus
 from order_engine.tokens import TOKENS
@@ -32,6 +33,7 @@ from order_engine.transitions import FailedAttempt, Guard, MoveResult, Transitio
 logger = logging.getLogger(__name__)
 
 BACKOFF_CAP_S = 30
+ROUNDING_UP = Context(prec=76, rounding=ROUND_UP)
 SUPERSEDED: Mapping[str, Any] = {"outcome": "superseded"}
 
 
@@ -47,9 +49,10 @@ class Step:
 class Lifecycle:
     """Carry out what the state machine asks of an order's state."""
 
-    def __init__(self, orders: OrderRepository, stream: EventStream) -> None:
+    def __init__(self, orders: OrderRepository, stream: EventStream, clock: Clock) -> None:
         self._orders = orders
         self._stream = stream
+        self._clock = clock
 
     def route(
         self,
@@ -102,9 +105,11 @@ class Lifecycle:
     ) -> Step:
         """Choose the venue from both answers and write the decision down.
 
-        Outcomes: ``building`` with ``dex``, ``quotedPrice`` and ``minAmountOut``; ``retry``,
-        ``failed``, ``superseded``.
+        Outcomes: ``building`` with ``dex``, ``quotedPrice`` and ``minAmountOut``; ``resting``
+        when a limit is not met (any more), ``expired``, ``retry``, ``failed``, ``superseded``.
         """
+        if self._is_past(terms):
+            return self._expire(terms, execution, attempt)
         quotes = tuple(
             Quote.model_validate(answer["quote"])
             for answer in answers
@@ -112,9 +117,16 @@ class Lifecycle:
         )
         if not quotes:
             code, detail = _why_no_quote(answers)
-            return self._attempt_failed(terms.order_id, execution, attempt, code, detail)
+            return self._attempt_failed(terms, execution, attempt, code, detail)
         best = best_quote(quotes)
         least = minimum_amount_out(terms, best.amount_out)
+        if best.amount_out < least:
+            best = max(quotes, key=lambda quote: quote.amount_out)
+            least = minimum_amount_out(terms, best.amount_out)
+        if best.amount_out < least:
+            detail = f"the best venue pays {decimal_text(best.price)} per {terms.token_in}"
+            failure = Failure.of(FailureCode.LIMIT_NOT_MET, detail, attempt)
+            return self._rest(terms, execution, attempt, failure)
         result = self._move(
             Transition(
                 order_id=terms.order_id,
@@ -147,20 +159,22 @@ class Lifecycle:
         )
 
     def submit(
-        self, order_id: str, execution: str, attempt: int, answer: Mapping[str, Any]
+        self, terms: ExecutionTerms, execution: str, attempt: int, answer: Mapping[str, Any]
     ) -> Step:
         """Write the built transaction down before anyone sends it.
 
         Outcomes: ``submitted`` with the ``transaction``; ``retry`` or ``failed`` when the venue
-        built none; ``superseded``.
+        built none; ``expired``; ``superseded``.
         """
+        if self._is_past(terms):
+            return self._expire(terms, execution, attempt)
         if answer["outcome"] != "built":
             code, detail = _why_not_done(answer)
-            return self._attempt_failed(order_id, execution, attempt, code, detail)
+            return self._attempt_failed(terms, execution, attempt, code, detail)
         transaction = SwapTransaction.model_validate(answer["transaction"])
         result = self._move(
             Transition(
-                order_id=order_id,
+                order_id=terms.order_id,
                 target=OrderStatus.SUBMITTED,
                 guard=Guard.ATTEMPT,
                 execution=execution,
@@ -220,7 +234,7 @@ class Lifecycle:
         return _step(result, lambda _: {"outcome": "confirmed"})
 
     def attempt_failed(
-        self, order_id: str, execution: str, attempt: int, answer: Mapping[str, Any]
+        self, terms: ExecutionTerms, execution: str, attempt: int, answer: Mapping[str, Any]
     ) -> Step:
         """Record that the attempt came to nothing. Outcomes: ``retry``, ``failed``, ``superseded``.
 
@@ -229,48 +243,82 @@ class Lifecycle:
         """
         code, detail = _why_not_done(answer)
         resolution = answer["outcome"] if answer["outcome"] in ("reverted", "expired") else None
-        return self._attempt_failed(order_id, execution, attempt, code, detail, resolution)
+        return self._attempt_failed(terms, execution, attempt, code, detail, resolution)
 
     def _attempt_failed(
         self,
-        order_id: str,
+        terms: ExecutionTerms,
         execution: str,
         attempt: int,
         code: FailureCode,
         detail: str,
         resolution: str | None = None,
     ) -> Step:
-        failure = Failure.of(code, detail, attempt)
         order = self._orders.record_failed_attempt(
-            FailedAttempt(order_id, execution, attempt, failure, resolution)
+            FailedAttempt(
+                terms.order_id, execution, attempt, Failure.of(code, detail, attempt), resolution
+            )
         )
         if order is None or order.failure is None:
             return Step(dict(SUPERSEDED), order)
-        if order.failure.retryable and order.retries <= order.max_retries:
+        failure = order.failure
+        if failure.retryable and order.retries <= order.max_retries:
             return Step(
                 {
                     "outcome": "retry",
-                    "backoffSeconds": backoff_s(order.retries),
+                    "backoffSeconds": retry_backoff_s(terms, order.retries),
                     "afterAttempt": attempt,
-                    "failure": order.failure.model_dump(mode="json", by_alias=True),
+                    "failure": failure.model_dump(mode="json", by_alias=True),
                 },
                 order,
             )
+        if terms.can_rest and order.status is OrderStatus.ROUTING:
+            return self._rest(terms, execution, attempt, failure)
         result = self._move(
             Transition(
-                order_id=order_id,
+                order_id=terms.order_id,
                 target=OrderStatus.FAILED,
                 guard=Guard.ATTEMPT,
                 execution=execution,
                 attempt=attempt,
                 details=EventDetails(
-                    failure=order.failure,
-                    chosen_dex=order.chosen_dex,
-                    tx_hash=order.tx_hash,
+                    failure=failure, chosen_dex=order.chosen_dex, tx_hash=order.tx_hash
                 ),
             )
         )
         return _step(result, lambda _: {"outcome": "failed"})
+
+    def _rest(self, terms: ExecutionTerms, execution: str, attempt: int, failure: Failure) -> Step:
+        """Put the order back to rest; it is not released again before a pause has passed."""
+        pause = timedelta(seconds=backoff_s(attempt))
+        result = self._move(
+            Transition(
+                order_id=terms.order_id,
+                target=OrderStatus.OPEN,
+                guard=Guard.ATTEMPT,
+                execution=execution,
+                attempt=attempt,
+                sources=frozenset({OrderStatus.ROUTING}),
+                changes={"rests_until": self._clock.now() + pause},
+                details=EventDetails(failure=failure),
+            )
+        )
+        return _step(result, lambda _: {"outcome": "resting"})
+
+    def _is_past(self, terms: ExecutionTerms) -> bool:
+        return terms.expires_at is not None and terms.expires_at <= self._clock.now()
+
+    def _expire(self, terms: ExecutionTerms, execution: str, attempt: int) -> Step:
+        result = self._move(
+            Transition(
+                order_id=terms.order_id,
+                target=OrderStatus.EXPIRED,
+                guard=Guard.ATTEMPT,
+                execution=execution,
+                attempt=attempt,
+            )
+        )
+        return _step(result, lambda _: {"outcome": "expired"})
 
     def _move(self, transition: Transition) -> MoveResult:
         result = self._orders.move(transition)
@@ -298,20 +346,38 @@ def stream_outbox(
 
 
 def minimum_amount_out(terms: ExecutionTerms, quoted_amount_out: Decimal) -> Decimal:
-    """Return the least acceptable output: the stricter of slippage tolerance and limit price."""
+    """Return the least acceptable output.
+
+    The strictest of the slippage tolerance on the quote, a limit order's ``limit_price``
+    (tokenOut per tokenIn) and a sniper order's ``max_price`` (tokenIn per tokenOut).
+    """
     decimals = TOKENS[terms.token_out].decimals
-    least = minimum_out(to_base_units(quoted_amount_out, decimals), terms.slippage_bps)
+    bounds = [minimum_out(to_base_units(quoted_amount_out, decimals), terms.slippage_bps)]
     if terms.limit_price is not None:
-        limit = (terms.limit_price * terms.amount_in).quantize(
-            Decimal(1).scaleb(-decimals), rounding=ROUND_UP, context=Context(prec=76)
+        bounds.append(_base_units_up(terms.amount_in * terms.limit_price, decimals))
+    if terms.max_price is not None:
+        bounds.append(
+            _base_units_up(ROUNDING_UP.divide(terms.amount_in, terms.max_price), decimals)
         )
-        least = max(least, to_base_units(limit, decimals))
-    return from_base_units(least, decimals)
+    return from_base_units(max(bounds), decimals)
 
 
-def backoff_s(retries: int) -> int:
-    """Return the wait before retry number ``retries``: 1, 2, 4, ... seconds, at most 30."""
-    return int(min(2 ** (retries - 1), BACKOFF_CAP_S))
+def _base_units_up(amount: Decimal, decimals: int) -> int:
+    return int(
+        amount.scaleb(decimals, context=ROUNDING_UP).to_integral_value(
+            rounding=ROUND_UP, context=ROUNDING_UP
+        )
+    )
+
+
+def backoff_s(count: int) -> int:
+    """Return the wait before retry number ``count``: 1, 2, 4, ... seconds, at most 30."""
+    return int(min(2 ** min(count - 1, 10), BACKOFF_CAP_S))
+
+
+def retry_backoff_s(terms: ExecutionTerms, retries: int) -> int:
+    """Return the wait before the next attempt; a sniper order has no time to lose."""
+    return 1 if terms.type is OrderType.SNIPER else backoff_s(retries)
 
 
 def _step(result: MoveResult, answer: Callable[[Order], dict[str, Any]]) -> Step:

@@ -101,7 +101,17 @@ class ExecutionTerms(DomainModel):
     token_out: str
     amount_in: Amount
     slippage_bps: int
+    type: OrderType = OrderType.MARKET
     limit_price: Amount | None = None
+    max_price: Amount | None = Field(
+        default=None, description="sniper: most tokenIn to pay per tokenOut"
+    )
+    expires_at: Timestamp | None = None
+
+    @property
+    def can_rest(self) -> bool:
+        """Tell whether the order waits at rest for its condition."""
+        return self.type is not OrderType.MARKET
 
 
 class Order(OrderTerms):
@@ -176,7 +186,10 @@ class Order(OrderTerms):
             token_out=self.token_out,
             amount_in=self.amount_in,
             slippage_bps=self.slippage_bps,
+            type=self.type,
             limit_price=self.limit_price,
+            max_price=self.trigger.max_price if self.trigger else None,
+            expires_at=self.expires_at,
         )
 
     @property

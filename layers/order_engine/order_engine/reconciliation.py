@@ -69,7 +69,7 @@ class Reconciler:
         self._executions = executions
         self._venues = venues
         self._clock = clock
-        self._lifecycle = Lifecycle(orders, stream)
+        self._lifecycle = Lifecycle(orders, stream, clock)
 
     def run(self, order_id: str | None = None) -> Findings:
         """Make one pass over the stale orders, or over the one order given, and the outbox.
@@ -144,7 +144,7 @@ class Reconciler:
             findings.resolved += 1
         elif answer["outcome"] in ("reverted", "expired"):
             step = self._lifecycle.attempt_failed(
-                order.order_id, order.execution, order.attempt, answer
+                order.execution_terms, order.execution, order.attempt, answer
             )
             if step.answer["outcome"] == "retry" and step.order:
                 self._give_up(step.order, findings)

@@ -35,9 +35,9 @@ TRANSITIONS: Mapping[OrderStatus, frozenset[OrderStatus]] = MappingProxyType(
     {
         _S.PENDING: frozenset({_S.ROUTING, _S.OPEN, _S.CANCELED, _S.FAILED}),
         _S.OPEN: frozenset({_S.TRIGGERED, _S.CANCELED, _S.EXPIRED, _S.FAILED}),
-        _S.TRIGGERED: frozenset({_S.ROUTING, _S.CANCELED, _S.FAILED}),
-        _S.ROUTING: frozenset({_S.BUILDING, _S.OPEN, _S.CANCELED, _S.FAILED}),
-        _S.BUILDING: frozenset({_S.SUBMITTED, _S.ROUTING, _S.CANCELED, _S.FAILED}),
+        _S.TRIGGERED: frozenset({_S.ROUTING, _S.CANCELED, _S.EXPIRED, _S.FAILED}),
+        _S.ROUTING: frozenset({_S.BUILDING, _S.OPEN, _S.CANCELED, _S.EXPIRED, _S.FAILED}),
+        _S.BUILDING: frozenset({_S.SUBMITTED, _S.ROUTING, _S.CANCELED, _S.EXPIRED, _S.FAILED}),
         _S.SUBMITTED: frozenset({_S.CONFIRMED, _S.ROUTING, _S.FAILED}),
         _S.CONFIRMED: frozenset(),
         _S.FAILED: frozenset(),
@@ -57,7 +57,7 @@ MEANINGS: Mapping[OrderStatus, str] = MappingProxyType(
         _S.CONFIRMED: "the swap landed",
         _S.FAILED: "given up for the reason in `failure`; nothing can land any more",
         _S.CANCELED: "called off by its owner before submission",
-        _S.EXPIRED: "its time passed while it was at rest",
+        _S.EXPIRED: "its time passed before it was submitted",
     }
 )
 

@@ -104,7 +104,7 @@ _CHANGEABLE_COLUMNS = frozenset(
         "claimed_by", "execution", "generation", "route_meta", "chosen_dex", "quoted_price",
         "min_amount_out", "amount_out", "executed_price", "realized_slippage_bps", "tx_hash",
         "tx_payload", "tx_last_valid_block_height", "tx_venue", "tx_resolution", "failure",
-        "retries",
+        "retries", "rests_until",
     }
 )  # fmt: skip
 
