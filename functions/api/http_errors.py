@@ -29,9 +29,8 @@ def answer_with_problems(app: HttpApi) -> None:
         return _answer(app, error)
 
     def invalid_parameters(error: RequestValidationError) -> Response[str]:
-        # The first part of a location is where the parameter stands: path, query or header.
-        located = [{**problem, "loc": problem["loc"][1:]} for problem in error.errors()]
-        return _answer(app, refusal(field_errors(located)))
+        named = [{**problem, "loc": _parameter(*problem["loc"])} for problem in error.errors()]
+        return _answer(app, refusal(field_errors(named)))
 
     def no_such_route(_error: NotFoundError) -> Response[str]:
         allowed = app.allowed_methods(app.current_event.path)
@@ -56,6 +55,11 @@ def answer_with_problems(app: HttpApi) -> None:
     app.exception_handler(NotFoundError)(no_such_route)
     app.exception_handler(Retryable)(trouble)
     app.exception_handler(Exception)(bug)
+
+
+def _parameter(place: str, name: str, *_rest: object) -> tuple[str]:
+    """Return the name of a parameter in the path, query or header."""
+    return (name.title() if place == "header" else name,)
 
 
 def _answer(app: HttpApi, error: Exception, headers: dict[str, str] | None = None) -> Response[str]:

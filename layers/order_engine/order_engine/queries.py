@@ -110,7 +110,7 @@ class OrderQueries:
 
         ``status`` is a key of ``STATUS_FILTERS``; ``user_id`` None means everyone's.
         """
-        before = decode_cursor(cursor) if cursor else None
+        before = None if cursor is None else decode_cursor(cursor)
         # One more than asked for tells whether another page follows.
         orders = self._orders.page(
             user_id=user_id,
