@@ -57,6 +57,7 @@ def acceptance() -> "Acceptance":
         orders(),
         stream(),
         StepFunctionsExecutions(settings().state_machine_arn),
+        venues(),
         lambda: str(uuid.uuid4()),
     )
 
@@ -75,11 +76,14 @@ def venues() -> Mapping[Venue, "VenuePort"]:
 
     Their latency is left out; it is there to be watched in executions.
     """
+    from order_engine.adapters.launches import DynamoLaunches
     from order_engine.settings import MockSettings
-    from order_engine.venues.mock_venue import MockVenue
+    from order_engine.venues.assembly import mock_venues
 
-    mock = MockSettings.from_environment(os.environ)
-    return {
-        name: MockVenue(name.value, mock, clock=clock, sleep=lambda _seconds: None)
-        for name in Venue
-    }
+    ledger_table = settings().ledger_table
+    return mock_venues(
+        MockSettings.from_environment(os.environ),
+        clock=clock,
+        sleep=lambda _seconds: None,
+        launches=DynamoLaunches(ledger_table, clock) if ledger_table else None,
+    )

@@ -27,23 +27,20 @@ def reconciler() -> Reconciler:
     from order_engine.adapters.secrets import DatabaseSecret
     from order_engine.adapters.state_machine import StepFunctionsExecutions
     from order_engine.clock import SystemClock
-    from order_engine.orders import Venue
-    from order_engine.venues.mock_venue import MockVenue
+    from order_engine.venues.assembly import mock_venues
 
     settings = ReconcileSettings.from_environment(os.environ)
-    mock, clock, ledger = (
-        MockSettings.from_environment(os.environ),
-        SystemClock(),
-        DynamoLedger(settings.ledger_table),
-    )
+    clock = SystemClock()
     return Reconciler(
         PostgresOrders(DatabaseSecret(settings.database_secret_arn)),
         OrderStream(settings.order_stream_table),
         StepFunctionsExecutions(settings.state_machine_arn),
-        {
-            venue: MockVenue(venue.value, mock, clock=clock, sleep=time.sleep, ledger=ledger)
-            for venue in Venue
-        },
+        mock_venues(
+            MockSettings.from_environment(os.environ),
+            clock=clock,
+            sleep=time.sleep,
+            ledger=DynamoLedger(settings.ledger_table),
+        ),
         clock,
     )
 

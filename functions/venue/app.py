@@ -7,10 +7,13 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 
+from order_engine.adapters.launches import DynamoLaunches
 from order_engine.adapters.ledger import DynamoLedger
 from order_engine.clock import SystemClock
 from order_engine.errors import OrderEngineError
+from order_engine.orders import Venue
 from order_engine.settings import MockSettings, VenueSettings
+from order_engine.venues.assembly import mock_venues
 from order_engine.venues.mock_venue import MockVenue
 
 logger = Logger()
@@ -47,11 +50,12 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
 
 @cache
 def _venue() -> MockVenue:
-    settings = VenueSettings.from_environment(os.environ)
-    return MockVenue(
-        settings.venue,
+    settings, clock = VenueSettings.from_environment(os.environ), SystemClock()
+    venues = mock_venues(
         MockSettings.from_environment(os.environ),
-        clock=SystemClock(),
+        clock=clock,
         sleep=time.sleep,
+        launches=DynamoLaunches(settings.ledger_table, clock),
         ledger=DynamoLedger(settings.ledger_table),
     )
+    return venues[Venue(settings.venue)]

@@ -222,7 +222,7 @@ class LifecycleMachine(RuleBasedStateMachine):
             max_retries=1,
         )
         acceptance = Acceptance(
-            self.orders, self.simulation.stream, self.simulation, lambda: str(uuid.uuid4())
+            self.orders, self.simulation.stream, self.simulation, {}, lambda: str(uuid.uuid4())
         )
         self.order_id = acceptance.accept(terms, "digest", None).order.order_id
         self.final: Order | None = None

@@ -1,16 +1,30 @@
 """Take an order in: store it once, tell its subscribers, start its execution."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from order_engine.errors import ExecutionNotStarted, FieldError, Rejected, StreamUnavailable
+from order_engine.errors import (
+    ExecutionNotStarted,
+    FieldError,
+    OutcomeUnknown,
+    Rejected,
+    Retryable,
+    StreamUnavailable,
+)
 from order_engine.events import first_event
-from order_engine.orders import Order, OrderTerms
-from order_engine.ports import EventStream, ExecutionStarter, OrderRepository
-from order_engine.transitions import NewOrder
+from order_engine.failures import FailureCode
+from order_engine.lifecycle import stream_outbox
+from order_engine.money import decimal_text
+from order_engine.orders import Order, OrderTerms, OrderType, Quote
+from order_engine.orders import Venue as VenueName
+from order_engine.ports import EventStream, ExecutionStarter, OrderRepository, Venue
+from order_engine.statuses import OrderStatus
+from order_engine.transitions import Guard, NewOrder, Transition
 
 logger = logging.getLogger(__name__)
+
+MARKETABLE = "the limit is already marketable: the order executes at once, at the limit or better"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +33,7 @@ class Accepted:
 
     order: Order
     replayed: bool
+    warnings: tuple[str, ...] = ()
 
 
 class Acceptance:
@@ -29,21 +44,28 @@ class Acceptance:
         orders: OrderRepository,
         stream: EventStream,
         executions: ExecutionStarter,
+        venues: Mapping[VenueName, Venue],
         new_order_id: Callable[[], str],
     ) -> None:
         self._orders = orders
         self._stream = stream
         self._executions = executions
+        self._venues = venues
         self._new_order_id = new_order_id
 
     def accept(self, terms: OrderTerms, terms_digest: str, idempotency_key: str | None) -> Accepted:
         """Store the order and start its execution, or return the one stored before.
 
+        A limit or sniper order whose condition is not met yet is put to rest instead.
         Once stored, the order is accepted: a stream or a state machine that is away delays it
         (the reconciler makes up for both) but does not refuse it.
-        Raises ``Rejected`` when the key was used for another order, ``DatabaseUnavailable``.
+        Raises ``Rejected`` when the key was used for another order or a sniper order's pool is
+        open already, ``DatabaseUnavailable``.
         """
         key = effective_key(terms, idempotency_key)
+        is_met = self._is_met(terms)
+        if is_met and terms.trigger and not terms.trigger.allow_existing:
+            self._refuse_unless_stored(terms, key)
         storage = self._orders.insert(
             NewOrder(
                 order_id=self._new_order_id(),
@@ -60,8 +82,48 @@ class Acceptance:
                 raise _reused(field, "was used for a different order")
             return Accepted(storage.order, replayed=True)
         self._announce(storage.order)
+        if not is_met:
+            return Accepted(self._put_to_rest(storage.order), replayed=False)
         self._start(storage.order)
-        return Accepted(storage.order, replayed=False)
+        warnings = (MARKETABLE,) if terms.type is OrderType.LIMIT else ()
+        return Accepted(storage.order, replayed=False, warnings=warnings)
+
+    def _is_met(self, terms: OrderTerms) -> bool:
+        """Tell whether the order may execute right away; a market order always may."""
+        if terms.type is OrderType.MARKET:
+            return True
+        quotes = [quote for venue in self._asked(terms) if (quote := _quote(venue, terms))]
+        if terms.limit_price is not None:
+            return any(quote.price >= terms.limit_price for quote in quotes)
+        return bool(quotes)
+
+    def _asked(self, terms: OrderTerms) -> list[Venue]:
+        return [
+            venue
+            for name, venue in self._venues.items()
+            if terms.trigger is None or terms.trigger.venue in ("any", name)
+        ]
+
+    def _refuse_unless_stored(self, terms: OrderTerms, key: str | None) -> None:
+        if key is None or not self._orders.is_stored(terms.user_id, key):
+            raise Rejected(
+                FailureCode.POOL_ALREADY_OPEN,
+                f"a pool of {terms.token_in} and {terms.token_out} is open already; send a market"
+                " order, or say allowExisting in the trigger",
+                errors=[FieldError("trigger", "its pool is open already", "pool_already_open")],
+            )
+
+    def _put_to_rest(self, order: Order) -> Order:
+        result = self._orders.move(
+            Transition(
+                order_id=order.order_id,
+                target=OrderStatus.OPEN,
+                guard=Guard.ANYONE,
+                sources=frozenset({OrderStatus.PENDING}),
+            )
+        )
+        stream_outbox(self._orders, self._stream, result.unstreamed)
+        return result.order or order
 
     def _announce(self, order: Order) -> None:
         event = first_event(order)
@@ -77,6 +139,22 @@ class Acceptance:
             self._executions.start(order.order_id, order.execution)
         except ExecutionNotStarted:
             logger.warning("start left to the reconciler", extra={"order_id": order.order_id})
+
+
+def _quote(venue: Venue, terms: OrderTerms) -> Quote | None:
+    """Ask for a price; a venue in trouble gives none, and the order rests until the watch asks."""
+    try:
+        answer = venue.quote(
+            {
+                "action": "quote",
+                "tokenIn": terms.token_in,
+                "tokenOut": terms.token_out,
+                "amountIn": decimal_text(terms.amount_in),
+            }
+        )
+    except (Retryable, OutcomeUnknown):
+        return None
+    return Quote.model_validate(answer["quote"]) if answer["outcome"] == "quoted" else None
 
 
 def effective_key(terms: OrderTerms, idempotency_key: str | None) -> str | None:

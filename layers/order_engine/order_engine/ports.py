@@ -7,7 +7,15 @@ from typing import Any, Protocol
 
 from order_engine.events import OrderEvent
 from order_engine.orders import Order
-from order_engine.transitions import FailedAttempt, MoveResult, NewOrder, Storage, Transition
+from order_engine.transitions import (
+    FailedAttempt,
+    MoveResult,
+    NewOrder,
+    PairDemand,
+    Storage,
+    Transition,
+    VenuePrice,
+)
 
 
 class Clock(Protocol):
@@ -50,6 +58,10 @@ class OrderRepository(Protocol):
 
     def insert(self, order: NewOrder) -> Storage:
         """Store a new order with its first event, or find the one stored under the same key."""
+        ...
+
+    def is_stored(self, user_id: str, idempotency_key: str) -> bool:
+        """Tell whether the user has an order under this key."""
         ...
 
     def move(self, transition: Transition) -> MoveResult:
@@ -137,4 +149,34 @@ class ReconcilableOrders(OrderRepository, Protocol):
 
     def outbox(self, older_than: timedelta, limit: int) -> list[list[OrderEvent]]:
         """Return committed events that the stream has not seen for so long, grouped by order."""
+        ...
+
+
+class RestingOrders(OrderRepository, Protocol):
+    """Find, release, expire and amend orders at rest."""
+
+    def resting_pairs(self) -> list[PairDemand]:
+        """Return the pairs that limit orders wait for, always in the same order."""
+        ...
+
+    def sniped_pairs(self) -> list[PairDemand]:
+        """Return the pairs that sniper orders wait for."""
+        ...
+
+    def in_flight(self) -> int:
+        """Return how many released limit orders are in execution."""
+        ...
+
+    def release_limits(
+        self, pair: PairDemand, prices: Sequence[VenuePrice], limit: int
+    ) -> list[MoveResult]:
+        """Release up to ``limit`` orders that a price meets: best limit first, then oldest."""
+        ...
+
+    def release_snipers(self, pair: PairDemand, prices: Sequence[VenuePrice]) -> list[MoveResult]:
+        """Release the sniper orders whose venue, liquidity and price bounds are met."""
+        ...
+
+    def expire_due(self, limit: int) -> list[MoveResult]:
+        """Expire up to ``limit`` orders at rest whose time has passed."""
         ...

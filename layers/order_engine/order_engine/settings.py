@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Json
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, Json
 
 VolatilityName = Literal["still", "calm", "normal", "wild"]
 VenueName = Literal["raydium", "meteora"]
@@ -45,6 +45,9 @@ class MockSettings(EnvironmentModel):
     volatility: VolatilityName = "normal"
     faults: dict[str, float] | Json[dict[str, float]] = Field(default_factory=dict)
     scripted_fates: bool = False
+    launches: dict[str, AwareDatetime] | Json[dict[str, AwareDatetime]] = Field(
+        default_factory=dict
+    )
 
     @classmethod
     def _prefix(cls) -> str:
@@ -75,8 +78,19 @@ class ReconcileSettings(ExecutionSettings):
     ledger_table: str
 
 
+class TriggersSettings(ExecutionSettings):
+    """Settings of the ``triggers`` function; the pace of releases is per tick."""
+
+    ledger_table: str
+    releases_per_tick: int = Field(default=50, ge=1)
+    releases_in_flight: int = Field(default=100, ge=1)
+    quotes_per_tick: int = Field(default=20, ge=2)
+
+
 class ApiSettings(ExecutionSettings):
     """Settings of the ``api`` function."""
+
+    ledger_table: str = ""
 
     websocket_url: str
     jwt_issuer: str = ""

@@ -1,7 +1,8 @@
 """A change of an order's state as a value, and what came of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import Enum
 from typing import Any
 
@@ -103,3 +104,51 @@ class FailedAttempt:
     attempt: int
     failure: Failure
     resolution: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PairDemand:
+    """Name a pair that orders at rest wait for, with the smallest of their sizes."""
+
+    token_in: str
+    token_out: str
+    smallest_amount_in: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class VenuePrice:
+    """State a venue's net price for ``amount_in``, and what makes it worse for more.
+
+    ``impact`` is the price impact of that size as a fraction. It grows about linearly with the
+    size, which is enough to choose whom to release: the execution's own quotes decide.
+    ``liquidity_in`` is the pool's value in tokenIn.
+    """
+
+    venue: str
+    price: Decimal
+    amount_in: Decimal
+    impact: Decimal
+    liquidity_in: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Bound how fast resting orders are released, and how many quotes a tick asks for."""
+
+    releases_per_tick: int = 50
+    in_flight: int = 100
+    quotes_per_tick: int = 20
+    venues: int = 2
+    rotation: Callable[[], int] = lambda: 0
+
+    def room(self, in_flight: int) -> int:
+        """Return how many limit orders may be released now."""
+        return max(0, min(self.releases_per_tick, self.in_flight - in_flight))
+
+    def affordable(self, pairs: Sequence[PairDemand]) -> list[PairDemand]:
+        """Return the pairs whose turn it is; with more pairs than quotes they take turns."""
+        most = max(1, self.quotes_per_tick // self.venues)
+        if len(pairs) <= most:
+            return list(pairs)
+        start = self.rotation() * most % len(pairs)
+        return [*pairs[start:], *pairs[:start]][:most]

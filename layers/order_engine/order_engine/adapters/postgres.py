@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg import sql
@@ -20,8 +20,10 @@ from order_engine.transitions import (
     Guard,
     MoveResult,
     NewOrder,
+    PairDemand,
     Storage,
     Transition,
+    VenuePrice,
     execution_name,
 )
 
@@ -99,6 +101,75 @@ SELECT seq, event, previous_status, attempt, meta, created_at FROM order_events
 WHERE order_id = %(id)s AND streamed_at IS NULL ORDER BY seq
 """
 
+# Release: the next generation's execution gets the order; one statement for many orders, each
+# locked and looked at anew, rows that another tick holds passed over.
+_RELEASE = """
+WITH due AS (
+    SELECT id FROM orders
+    WHERE status = 'open' AND type = %(type)s
+        AND token_in = %(token_in)s AND token_out = %(token_out)s
+        AND expires_at > clock_timestamp()
+        AND (rests_until IS NULL OR rests_until <= clock_timestamp())
+        AND EXISTS (
+            SELECT FROM unnest(%(venues)s::text[], %(prices)s::numeric[], %(sizes)s::numeric[],
+                               %(impacts)s::numeric[], %(liquidities)s::numeric[])
+                AS offer (venue, price, size, impact, liquidity)
+            WHERE {condition})
+    ORDER BY limit_price, created_at, id
+    LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), moved AS (
+    UPDATE orders SET
+        previous_status = status, status = %(target)s, seq = seq + 1,
+        generation = generation + 1, execution = orders.id || '-' || (generation + 1),
+        retries = 0, restarts = 0, updated_at = now_in_milliseconds(),
+        milestones = milestones || milestone(%(target)s, now_in_milliseconds())
+    FROM due WHERE orders.id = due.id AND status = 'open'
+    RETURNING orders.*
+), recorded AS (
+    INSERT INTO order_events
+        (order_id, seq, event, previous_status, attempt, execution, created_at)
+    SELECT id, seq, status, previous_status, attempt, execution, updated_at FROM moved
+    RETURNING *
+)
+SELECT moved.*, to_jsonb(recorded) AS event
+FROM moved JOIN recorded ON recorded.order_id = moved.id
+ORDER BY moved.limit_price, moved.created_at, moved.id
+"""
+
+_ESTIMATED_PRICE = (
+    "offer.price * (1 - least(0.99, offer.impact * orders.amount_in / offer.size))"
+    " / (1 - offer.impact)"
+)
+_RELEASE_CONDITIONS: Mapping[OrderType, sql.SQL] = {
+    OrderType.LIMIT: sql.SQL("orders.limit_price <= " + _ESTIMATED_PRICE),
+    OrderType.SNIPER: sql.SQL(
+        "sniper_trigger ->> 'venue' IN ('any', offer.venue)"
+        " AND offer.liquidity >= (sniper_trigger ->> 'minLiquidity')::numeric"
+        " AND coalesce(1 / nullif((sniper_trigger ->> 'maxPrice')::numeric, 0), 0) <= "
+        + _ESTIMATED_PRICE
+    ),
+}
+
+_EXPIRE = """
+WITH due AS (
+    SELECT id FROM orders WHERE status = 'open' AND expires_at <= clock_timestamp()
+    ORDER BY expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), moved AS (
+    UPDATE orders SET
+        previous_status = status, status = %(target)s, seq = seq + 1,
+        updated_at = now_in_milliseconds(),
+        milestones = milestones || milestone(%(target)s, now_in_milliseconds())
+    FROM due WHERE orders.id = due.id AND status = 'open'
+    RETURNING orders.*
+), recorded AS (
+    INSERT INTO order_events (order_id, seq, event, previous_status, attempt, created_at)
+    SELECT id, seq, status, previous_status, attempt, updated_at FROM moved
+    RETURNING *
+)
+SELECT moved.*, to_jsonb(recorded) AS event
+FROM moved JOIN recorded ON recorded.order_id = moved.id
+"""
+
 _CHANGEABLE_COLUMNS = frozenset(
     {
         "claimed_by", "execution", "generation", "route_meta", "chosen_dex", "quoted_price",
@@ -107,6 +178,9 @@ _CHANGEABLE_COLUMNS = frozenset(
         "retries", "rests_until",
     }
 )  # fmt: skip
+
+
+_AMENDABLE_COLUMNS = frozenset({"limit_price", "expires_at", "slippage_bps"})
 
 
 class PostgresOrders:
@@ -161,6 +235,16 @@ class PostgresOrders:
             )
 
         return self._run(store)
+
+    def is_stored(self, user_id: str, idempotency_key: str) -> bool:
+        """Tell whether the user has an order under this key."""
+        return (
+            self._one(
+                "SELECT * FROM orders WHERE user_id = %s AND idempotency_key = %s",
+                [user_id, idempotency_key],
+            )
+            is not None
+        )
 
     def move(self, transition: Transition) -> MoveResult:
         """Carry out one guarded transition in one round trip.
@@ -423,6 +507,94 @@ class PostgresOrders:
             grouped.setdefault(order.order_id, []).append(_event_of(order, row["waiting"]))
         return list(grouped.values())
 
+    def resting_pairs(self) -> list[PairDemand]:
+        """Return the pairs that limit orders wait for, always in the same order."""
+        return self._pairs(OrderType.LIMIT)
+
+    def sniped_pairs(self) -> list[PairDemand]:
+        """Return the pairs that sniper orders wait for."""
+        return self._pairs(OrderType.SNIPER)
+
+    def _pairs(self, order_type: OrderType) -> list[PairDemand]:
+        rows = self._run(
+            lambda connection: connection.execute(
+                "SELECT token_in, token_out, min(amount_in) AS smallest_amount_in FROM orders"
+                " WHERE status = 'open' AND type = %s GROUP BY token_in, token_out"
+                " ORDER BY token_in, token_out",
+                [order_type],
+            ).fetchall()
+        )
+        return [PairDemand(**row) for row in rows]
+
+    def in_flight(self) -> int:
+        """Return how many released limit orders are in execution."""
+        row = self._run(
+            lambda connection: connection.execute(
+                "SELECT count(*) AS in_flight FROM orders WHERE type = 'limit'"
+                " AND status IN ('triggered', 'routing', 'building', 'submitted')"
+            ).fetchone()
+        )
+        return int(row["in_flight"]) if row else 0
+
+    def release_limits(
+        self, pair: PairDemand, prices: Sequence[VenuePrice], limit: int
+    ) -> list[MoveResult]:
+        """Release up to ``limit`` orders that a price meets: best limit first, then oldest."""
+        return self._release(OrderType.LIMIT, pair, prices, limit)
+
+    def release_snipers(self, pair: PairDemand, prices: Sequence[VenuePrice]) -> list[MoveResult]:
+        """Release the sniper orders whose venue, liquidity and price bounds are met."""
+        return self._release(OrderType.SNIPER, pair, prices, limit=None)
+
+    def _release(
+        self,
+        order_type: OrderType,
+        pair: PairDemand,
+        prices: Sequence[VenuePrice],
+        limit: int | None,
+    ) -> list[MoveResult]:
+        statement = sql.SQL(_RELEASE).format(condition=_RELEASE_CONDITIONS[order_type])
+        parameters = {
+            "type": order_type,
+            "target": OrderStatus.TRIGGERED,
+            "token_in": pair.token_in,
+            "token_out": pair.token_out,
+            "venues": [offer.venue for offer in prices],
+            "prices": [offer.price for offer in prices],
+            "sizes": [offer.amount_in for offer in prices],
+            "impacts": [offer.impact for offer in prices],
+            "liquidities": [offer.liquidity_in for offer in prices],
+            "limit": limit,
+        }
+        rows = self._run(lambda connection: connection.execute(statement, parameters).fetchall())
+        return [_moved(row) for row in rows]
+
+    def expire_due(self, limit: int) -> list[MoveResult]:
+        """Expire up to ``limit`` orders at rest whose time has passed."""
+        parameters = {"limit": limit, "target": OrderStatus.EXPIRED}
+        rows = self._run(lambda connection: connection.execute(_EXPIRE, parameters).fetchall())
+        return [_moved(row) for row in rows]
+
+    def amend(self, order_id: str, changes: Mapping[str, Any]) -> tuple[Order | None, bool]:
+        """Change the terms of an order at rest.
+
+        Return the order as it then stands (None: there is none), and whether it was changed.
+        """
+        unknown = set(changes) - _AMENDABLE_COLUMNS
+        if unknown or not changes:
+            raise ValueError(f"not columns that an amend may change: {sorted(unknown)}")
+        statement = sql.SQL(
+            "UPDATE orders SET {changes}, updated_at = now_in_milliseconds()"
+            " WHERE id = %(id)s AND status = 'open' RETURNING *"
+        ).format(
+            changes=sql.SQL(", ").join(
+                sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name))
+                for name in changes
+            )
+        )
+        order = self._one(statement, {**changes, "id": order_id})
+        return (order, True) if order else (self.get(order_id), False)
+
     def ping(self) -> str:
         """Return the server's version."""
         row = self._run(
@@ -432,7 +604,9 @@ class PostgresOrders:
         )
         return str(row["version"]) if row else ""
 
-    def _one(self, statement: str, parameters: Sequence[Any]) -> Order | None:
+    def _one(
+        self, statement: LiteralString | sql.Composed, parameters: Sequence[Any] | Mapping[str, Any]
+    ) -> Order | None:
         row = self._run(lambda connection: connection.execute(statement, parameters).fetchone())
         return _order_of(row) if row else None
 
@@ -477,6 +651,11 @@ def connect(secret: DatabaseSecret) -> Connection:
         return psycopg.connect(**secret.connection_parameters(), **options)
     except psycopg.OperationalError:
         return psycopg.connect(**secret.connection_parameters(refresh=True), **options)
+
+
+def _moved(row: Mapping[str, Any]) -> MoveResult:
+    order = _order_of(row)
+    return MoveResult(order=order, moved=True, unstreamed=(_event_of(order, row["event"]),))
 
 
 def _parameter(value: Any) -> Any:
