@@ -36,7 +36,6 @@ def publisher() -> Publisher:
     )
 
 
-@metrics.log_metrics
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Serve a batch; raise when rows could not be read, so that the batch comes again.
 
@@ -58,7 +57,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         slowest_ms=round(max(report.delays_ms, default=0)),
     )
     if report.failed:
-        raise StreamUnavailable(f"not served: {', '.join(sorted(report.failed))}")
+        raise StreamUnavailable(f"{len(report.failed)} partitions not served")
     return {"batchItemFailures": []}
 
 
@@ -76,3 +75,5 @@ def measure(report: Report) -> None:
             metrics.add_metric(name, MetricUnit.Count, count)
     for delay_ms in report.delays_ms[:MAX_METRIC_VALUES]:
         metrics.add_metric("DeliveryDelay", MetricUnit.Milliseconds, delay_ms)
+    if metrics.metric_set:
+        metrics.flush_metrics()

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
@@ -53,7 +53,9 @@ UNREACHABLE_MS = 10_000
 """How long posts to a connection may time out before it is closed."""
 
 HOPELESS_FAILURES = 16
-"""Failures without one success after which the rest of the invocation's posts are put off."""
+HOPELESS_PAUSE_SECONDS = 1.0
+"""After so many failures without one success the rest of the invocation's posts are put off, and
+the next invocation a little, too: it is the management API that does not serve."""
 
 REMEMBERED_CURSORS = 100_000
 
@@ -178,6 +180,14 @@ class Report:
     failed: set[str] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Measure and pass time: ``timer`` counts seconds, ``sleep`` waits for some."""
+
+    timer: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
 class Memory:
     """Remember, for the life of the execution environment, what was posted to whom."""
 
@@ -294,15 +304,16 @@ class Publisher:
         gateway: ConnectionGateway,
         clock: Clock,
         memory: Memory | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        timing: Timing = Timing(),
+        executor: Callable[[int], Executor] = ThreadPoolExecutor,
     ) -> None:
         self._rows = rows
         self._gateway = gateway
         self._clock = clock
         self._memory = memory or Memory()
-        self._sleep = sleep
-        self._row_threads = ThreadPoolExecutor(ROW_THREADS, "rows")
-        self._post_threads = ThreadPoolExecutor(POST_THREADS, "posts")
+        self._timing = timing
+        self._row_threads = executor(ROW_THREADS)
+        self._post_threads = executor(POST_THREADS)
 
     def publish(self, records: Iterable[Mapping[str, Any]]) -> Report:
         """Bring all subscribers concerned up to date, in parallel over connections and orders.
@@ -316,9 +327,8 @@ class Publisher:
             return report
         read = self._read(wake_ups, report)
         deliveries = self._plan(wake_ups, read)
-        _Posting(self._gateway, self._clock, self._sleep, self._post_threads, report).run(
-            deliveries
-        )
+        posting = _Posting(self._gateway, self._clock, self._timing, self._post_threads, report)
+        posting.run(deliveries)
         self._settle(wake_ups, read, deliveries, report)
         return report
 
@@ -565,19 +575,19 @@ class _Posting:
         self,
         gateway: ConnectionGateway,
         clock: Clock,
-        sleep: Callable[[float], None],
-        threads: ThreadPoolExecutor,
+        timing: Timing,
+        threads: Executor,
         report: Report,
     ) -> None:
         self._gateway = gateway
         self._clock = clock
-        self._sleep = sleep
+        self._timing = timing
         self._threads = threads
         self._report = report
         self._changed = threading.Condition()
         self._running = 0
         self._bugs: list[BaseException] = []
-        self._start = time.monotonic()
+        self._start = self._timing.timer()
         self._delivered = 0
         self._failed = 0
 
@@ -594,6 +604,8 @@ class _Posting:
         if self._bugs:
             raise self._bugs[0]
         self._report.posts_failed += self._failed
+        if self._is_hopeless():
+            self._timing.sleep(HOPELESS_PAUSE_SECONDS)
 
     def _greet(self, delivery: _Delivery) -> None:
         for key, subscription in delivery.greetings.items():
@@ -626,16 +638,16 @@ class _Posting:
                 delivery.halt = _Halt.NOT_REACHED
             if delivery.halt is not None:
                 return False
-            started = time.monotonic()
+            started = self._timing.timer()
             outcome = self._gateway.post(delivery.connection_id, message)
-            delivery.seconds += time.monotonic() - started
+            delivery.seconds += self._timing.timer() - started
             delivery.posts += 1
             if outcome is PostOutcome.DELIVERED:
                 self._delivered += 1
                 return True
             self._halt(delivery, outcome, last=delay is None)
             if delay is not None and delivery.halt is None:
-                self._sleep(delay)
+                self._timing.sleep(delay)
         return False
 
     def _halt(self, delivery: _Delivery, outcome: PostOutcome, *, last: bool) -> None:
@@ -656,7 +668,7 @@ class _Posting:
         return self._delivered == 0 and self._failed >= HOPELESS_FAILURES
 
     def _is_too_slow(self, delivery: _Delivery) -> bool:
-        elapsed = time.monotonic() - self._start
+        elapsed = self._timing.timer() - self._start
         if elapsed < SLOW_AFTER_SECONDS or not delivery.posts:
             return False
         return elapsed > LONGEST_SECONDS or delivery.seconds / delivery.posts > SLOW_POST_SECONDS
