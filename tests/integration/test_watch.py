@@ -1,0 +1,420 @@
+"""Orders at rest, against a real Postgres and a market that the test moves."""
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+import pytest
+
+from order_engine.acceptance import MARKETABLE, Acceptance
+from order_engine.adapters.postgres import PostgresOrders
+from order_engine.cancellation import Cancellation
+from order_engine.clock import SystemClock
+from order_engine.errors import ExecutionNotStarted, Rejected, VenueUnavailable
+from order_engine.events import OrderEvent
+from order_engine.lifecycle import Lifecycle
+from order_engine.orders import Order, OrderTerms, OrderType, SniperTrigger, Venue
+from order_engine.ports import ExecutionState
+from order_engine.transitions import Pace
+from order_engine.watch import Watch
+
+
+@dataclass
+class MovableVenue:
+    """Quote the price that the test sets; None: there is no pool."""
+
+    price: Decimal | None = None
+    liquidity: Decimal = Decimal(1_000_000)
+    impact_pct: Decimal = Decimal(0)
+    is_down: bool = False
+    asked: int = 0
+
+    def quote(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        self.asked += 1
+        if self.is_down:
+            raise VenueUnavailable("down")
+        if self.price is None:
+            return {"outcome": "no_route"}
+        return {
+            "outcome": "quoted",
+            "quote": {
+                "dex": "raydium",
+                "price": str(self.price),
+                "amountOut": str(self.price * Decimal(request["amountIn"])),
+                "feePct": "0.25",
+                "priceImpactPct": str(self.impact_pct),
+                "liquidity": str(self.liquidity),
+                "slot": 1,
+            },
+        }
+
+    def build(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        raise NotImplementedError
+
+    send = check = build
+
+
+@dataclass
+class Streamed:
+    events: list[OrderEvent] = field(default_factory=list)
+
+    def append(self, events: Sequence[OrderEvent]) -> None:
+        self.events.extend(events)
+
+    def announce(self, order: Order, events: Sequence[OrderEvent]) -> None:
+        self.append(events)
+
+
+@dataclass
+class Started:
+    names: list[str] = field(default_factory=list)
+    refuses: bool = False
+
+    def start(self, order_id: str, execution: str) -> None:
+        if self.refuses:
+            raise ExecutionNotStarted("refused")
+        self.names.append(execution)
+
+    def state_of(self, execution: str) -> ExecutionState:
+        return ExecutionState.RUNNING
+
+    def stop(self, execution: str) -> None:
+        self.names.remove(execution)
+
+
+@dataclass
+class Desk:
+    """One market with its resting orders."""
+
+    orders: PostgresOrders
+    raydium: MovableVenue = field(default_factory=lambda: MovableVenue(Decimal(100)))
+    meteora: MovableVenue = field(default_factory=lambda: MovableVenue(Decimal(100)))
+    stream: Streamed = field(default_factory=Streamed)
+    executions: Started = field(default_factory=Started)
+
+    def watch(self, **pace: Any) -> Watch:
+        venues = {Venue.RAYDIUM: self.raydium, Venue.METEORA: self.meteora}
+        return Watch(self.orders, self.stream, self.executions, venues, Pace(**pace))
+
+    def accept(self, **changes: Any) -> Any:
+        terms = OrderTerms(
+            **{
+                "user_id": f"user-{uuid.uuid4()}",
+                "type": OrderType.LIMIT,
+                "token_in": "SOL",
+                "token_out": "USDC",
+                "amount_in": Decimal(1),
+                "slippage_bps": 50,
+                "limit_price": Decimal(110),
+                "expires_at": datetime.now(UTC) + timedelta(hours=1),
+                **changes,
+            }
+        )
+        acceptance = Acceptance(
+            self.orders,
+            self.stream,
+            self.executions,
+            {Venue.RAYDIUM: self.raydium, Venue.METEORA: self.meteora},
+            lambda: str(uuid.uuid4()),
+        )
+        return acceptance.accept(terms, terms.model_dump_json(), None)
+
+    def limit(self, **changes: Any) -> Order:
+        order: Order = self.accept(**changes).order
+        return order
+
+    def sniper(self, **changes: Any) -> Order:
+        trigger = changes.pop("trigger", SniperTrigger())
+        return self.limit(
+            type=OrderType.SNIPER,
+            token_out="MOON",
+            limit_price=None,
+            trigger=trigger,
+            **changes,
+        )
+
+    def status(self, order: Order) -> str:
+        stored = self.orders.get(order.order_id)
+        assert stored is not None
+        return stored.status.value
+
+    def started(self, order: Order) -> list[str]:
+        return [name for name in self.executions.names if name.startswith(order.order_id)]
+
+    def move_price(self, price: int) -> None:
+        self.raydium.price = self.meteora.price = Decimal(price)
+
+
+@pytest.fixture
+def desk(orders: PostgresOrders, database: psycopg.Connection[Any]) -> Iterator[Desk]:
+    yield Desk(orders)
+    # What a test leaves at rest would be released by the next one's ticks.
+    for row in database.execute("SELECT id FROM orders WHERE status IN ('open', 'triggered')"):
+        Cancellation(orders, Streamed(), Started(names=_Anything())).cancel(str(row["id"]))
+
+
+class _Anything(list[str]):
+    def remove(self, value: str) -> None:
+        """Stop what was never started."""
+
+
+def test_limit_above_the_market_rests_and_starts_nothing(desk: Desk) -> None:
+    order = desk.limit(limit_price=Decimal(110))
+
+    assert desk.status(order) == "open"
+    assert desk.started(order) == []
+    assert [event.status.value for event in desk.stream.events] == ["pending", "open"]
+
+
+def test_marketable_limit_executes_at_once_and_says_so(desk: Desk) -> None:
+    accepted = desk.accept(limit_price=Decimal(90))
+
+    assert accepted.warnings == (MARKETABLE,)
+    assert desk.started(accepted.order) == [accepted.order.order_id]
+
+
+def test_price_at_the_limit_releases_the_order_to_its_next_execution(desk: Desk) -> None:
+    order = desk.limit(limit_price=Decimal(110))
+    desk.raydium.price = Decimal(110)
+
+    report = desk.watch().tick()
+
+    assert desk.status(order) == "triggered"
+    assert report.order_ids == [order.order_id]
+    assert desk.started(order) == [f"{order.order_id}-1"]
+
+
+def test_price_beyond_the_limit_releases_it_too(desk: Desk) -> None:
+    order = desk.limit(limit_price=Decimal(110))
+    desk.move_price(500)
+
+    desk.watch().tick()
+
+    assert desk.status(order) == "triggered"
+
+
+def test_price_short_of_the_limit_leaves_it_at_rest(desk: Desk) -> None:
+    order = desk.limit(limit_price=Decimal(110))
+    desk.move_price(109)
+
+    desk.watch().tick()
+
+    assert desk.status(order) == "open"
+
+
+def test_size_too_large_for_the_pool_stays_at_rest_while_a_small_one_goes(desk: Desk) -> None:
+    small = desk.limit(limit_price=Decimal(109), amount_in=Decimal(1))
+    large = desk.limit(limit_price=Decimal(109), amount_in=Decimal(50))
+    desk.move_price(110)
+    desk.raydium.impact_pct = desk.meteora.impact_pct = Decimal("0.5")
+
+    desk.watch().tick()
+
+    assert (desk.status(small), desk.status(large)) == ("triggered", "open")
+
+
+def test_second_tick_does_not_release_again(desk: Desk) -> None:
+    order = desk.limit()
+    desk.move_price(200)
+
+    desk.watch().tick()
+    desk.watch().tick()
+
+    assert desk.started(order) == [f"{order.order_id}-1"]
+
+
+def test_two_ticks_at_once_release_each_order_once(desk: Desk, orders_factory: Any) -> None:
+    resting = [desk.limit() for _ in range(30)]
+    desk.move_price(200)
+    repositories = [orders_factory(), orders_factory()]
+
+    with ThreadPoolExecutor(2) as pool:
+        desks = [
+            Desk(repository, desk.raydium, desk.meteora, desk.stream, desk.executions)
+            for repository in repositories
+        ]
+        list(pool.map(lambda other: other.watch().tick(), desks))
+
+    assert sorted(desk.executions.names) == sorted(f"{order.order_id}-1" for order in resting)
+    for repository in repositories:
+        repository.close()
+
+
+def test_release_that_could_not_start_is_left_triggered_for_the_reconciler(desk: Desk) -> None:
+    order = desk.limit()
+    desk.move_price(200)
+    desk.executions.refuses = True
+
+    report = desk.watch().tick()
+
+    assert report.left_to_reconciler == 1
+    assert desk.status(order) == "triggered"
+
+
+def test_releases_keep_to_the_pace_best_limit_first_then_oldest(desk: Desk) -> None:
+    late_and_low = [desk.limit(limit_price=Decimal(120)) for _ in range(2)]
+    best = desk.limit(limit_price=Decimal(105))
+    desk.move_price(200)
+
+    report = desk.watch(releases_per_tick=2).tick()
+
+    assert report.order_ids == [best.order_id, late_and_low[0].order_id]
+
+
+def test_no_more_is_released_than_may_be_in_flight(desk: Desk) -> None:
+    for _ in range(5):
+        desk.limit()
+    desk.move_price(200)
+
+    first = desk.watch(in_flight=3).tick()
+    second = desk.watch(in_flight=3).tick()
+
+    assert (first.released, second.released) == (3, 0)
+
+
+def test_each_pair_is_asked_once_per_venue_whatever_the_number_of_orders(desk: Desk) -> None:
+    for _ in range(10):
+        desk.limit()
+        desk.limit(token_in="ETH")
+    asked_before = desk.raydium.asked + desk.meteora.asked
+
+    report = desk.watch().tick()
+
+    assert report.quotes == 4
+    assert desk.raydium.asked + desk.meteora.asked - asked_before == 4
+
+
+def test_venue_that_is_down_does_not_stop_the_other(desk: Desk) -> None:
+    order = desk.limit()
+    desk.move_price(200)
+    desk.raydium.is_down = True
+
+    desk.watch().tick()
+
+    assert desk.status(order) == "triggered"
+
+
+def test_past_expiry_expires_and_is_not_released(
+    desk: Desk, database: psycopg.Connection[Any]
+) -> None:
+    order = desk.limit()
+    desk.move_price(200)
+    desk.orders.amend(order.order_id, {"expires_at": datetime.now(UTC) - timedelta(seconds=1)})
+
+    report = desk.watch().tick()
+
+    assert (report.expired, report.released) == (1, 0)
+    assert desk.status(order) == "expired"
+
+
+def test_canceled_at_rest_stays_canceled(desk: Desk) -> None:
+    order = desk.limit()
+    desk.executions.names.append(order.execution)
+    Cancellation(desk.orders, desk.stream, desk.executions).cancel(order.order_id)
+    desk.move_price(200)
+
+    desk.watch().tick()
+
+    assert desk.status(order) == "canceled"
+
+
+def test_order_whose_limit_is_not_met_any_more_rests_again_and_pauses(desk: Desk) -> None:
+    order = desk.limit(limit_price=Decimal(110))
+    desk.move_price(111)
+    desk.watch().tick()
+    lifecycle = Lifecycle(desk.orders, desk.stream, SystemClock())
+    execution = f"{order.order_id}-1"
+    routed = lifecycle.route(order.order_id, execution, None)
+    desk.move_price(109)
+    quote = desk.raydium.quote({"amountIn": "1"})
+
+    step = lifecycle.decide(order.execution_terms, execution, routed.answer["attempt"], [quote])
+
+    assert step.answer == {"outcome": "resting"}
+    assert desk.status(order) == "open"
+    desk.move_price(111)
+    assert desk.watch().tick().released == 0
+
+
+def test_limit_bounds_the_fill_when_it_is_stricter_than_the_slippage(desk: Desk) -> None:
+    order = desk.limit(limit_price=Decimal("99.9"), slippage_bps=1000)
+    lifecycle = Lifecycle(desk.orders, desk.stream, SystemClock())
+    lifecycle.route(order.order_id, order.execution, None)
+
+    step = lifecycle.decide(
+        order.execution_terms, order.execution, 1, [desk.raydium.quote({"amountIn": "1"})]
+    )
+
+    assert step.answer["minAmountOut"] == "99.9"
+
+
+def test_sniper_rests_until_its_pool_opens_and_fires_once(desk: Desk) -> None:
+    desk.raydium.price = desk.meteora.price = None
+    order = desk.sniper()
+    before = desk.watch().tick().released
+    desk.raydium.price = Decimal(1000)
+
+    for _ in range(3):
+        desk.watch().pool_created("MOON")
+
+    assert before == 0
+    assert desk.started(order) == [f"{order.order_id}-1"]
+
+
+@pytest.mark.parametrize(
+    ("trigger", "fires"),
+    [
+        (SniperTrigger(venue="raydium"), True),
+        (SniperTrigger(venue="meteora"), False),
+        (SniperTrigger(min_liquidity=Decimal(1000)), True),
+        (SniperTrigger(min_liquidity=Decimal(1001)), False),
+        (SniperTrigger(max_price=Decimal("0.001")), True),
+        (SniperTrigger(max_price=Decimal("0.0009")), False),
+    ],
+)
+def test_sniper_fires_only_within_its_bounds(
+    desk: Desk, trigger: SniperTrigger, fires: bool
+) -> None:
+    desk.raydium.price = desk.meteora.price = None
+    order = desk.sniper(trigger=trigger)
+    # 1,000 MOON per SOL, and a pool worth 1,000 SOL.
+    desk.raydium.price, desk.raydium.liquidity = Decimal(1000), Decimal(1_000_000)
+
+    desk.watch().tick()
+
+    assert bool(desk.started(order)) is fires
+
+
+def test_sniper_of_an_open_pool_is_rejected(desk: Desk) -> None:
+    desk.move_price(1000)
+
+    with pytest.raises(Rejected) as rejection:
+        desk.sniper()
+
+    assert rejection.value.code == "POOL_ALREADY_OPEN"
+
+
+def test_sniper_that_allows_existing_pools_fires_at_once(desk: Desk) -> None:
+    desk.move_price(1000)
+
+    order = desk.sniper(trigger=SniperTrigger(allow_existing=True))
+
+    assert desk.started(order) == [order.order_id]
+
+
+def test_amend_changes_the_terms_of_an_order_at_rest_only(desk: Desk) -> None:
+    order = desk.limit()
+    amended, changed = desk.orders.amend(order.order_id, {"limit_price": Decimal(300)})
+    desk.move_price(400)
+    desk.watch().tick()
+
+    _, changed_later = desk.orders.amend(order.order_id, {"limit_price": Decimal(500)})
+
+    assert amended is not None
+    assert amended.limit_price == 300
+    assert (changed, changed_later) == (True, False)
