@@ -1,4 +1,6 @@
-"""Any interleaving of executions, cancel and reconcile: one swap at most, a legal life, an end.
+"""Any interleaving of executions, watch, cancel, amend and reconcile.
+
+One swap at most, within its bounds; a legal life; an end.
 
 Executions are simulated step by step against the real lifecycle, reconciler and Postgres. At
 every step hypothesis chooses who acts: an execution goes on, dies, or one of its earlier Lambda
@@ -11,16 +13,22 @@ import os
 import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
-from order_engine import reconciliation
+from order_engine import lifecycle, reconciliation
 from order_engine.acceptance import Acceptance
 from order_engine.adapters.postgres import PostgresOrders
 from order_engine.cancellation import Cancellation
@@ -28,25 +36,16 @@ from order_engine.clock import SystemClock
 from order_engine.errors import Rejected
 from order_engine.events import OrderEvent
 from order_engine.lifecycle import Lifecycle
-from order_engine.orders import ExecutionTerms, Order, OrderTerms, Venue
+from order_engine.orders import ExecutionTerms, Order, OrderTerms, OrderType, Venue
 from order_engine.ports import ExecutionState
 from order_engine.reconciliation import Reconciler
 from order_engine.statuses import TRANSITIONS, OrderStatus
+from order_engine.transitions import Pace
+from order_engine.watch import Watch
 
 RUNS = int(os.environ.get("MODEL_RUNS", "150"))
 BLOCKS_UNTIL_EXPIRY = 3
-QUOTED = {
-    "outcome": "quoted",
-    "quote": {
-        "dex": "raydium",
-        "price": "150",
-        "amountOut": "150",
-        "feePct": "0.25",
-        "priceImpactPct": "0",
-        "liquidity": "1000",
-        "slot": 1,
-    },
-}
+LIMIT = Decimal(150)
 SENT_FATES = ["lands", "reverts", "drops"]
 
 
@@ -54,15 +53,32 @@ SENT_FATES = ["lands", "reverts", "drops"]
 class Chain:
     """Land each signature at most once, as its fate says, and never after its last block."""
 
+    price: Decimal = LIMIT - 1
     height: int = 0
     built: int = 0
+    minimums: dict[str, str] = field(default_factory=dict)
     last_valid: dict[str, int] = field(default_factory=dict)
     fates: dict[str, str] = field(default_factory=dict)
 
-    def build(self) -> dict[str, Any]:
+    def quote(self, _request: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "outcome": "quoted",
+            "quote": {
+                "dex": "raydium",
+                "price": str(self.price),
+                "amountOut": str(self.price),
+                "feePct": "0.25",
+                "priceImpactPct": "0",
+                "liquidity": "1000",
+                "slot": 1,
+            },
+        }
+
+    def build(self, minimum: str) -> dict[str, Any]:
         self.built += 1
         signature = f"signature-{self.built}-{uuid.uuid4()}"
         self.last_valid[signature] = self.height + BLOCKS_UNTIL_EXPIRY
+        self.minimums[signature] = minimum
         return {
             "outcome": "built",
             "transaction": {
@@ -82,7 +98,7 @@ class Chain:
         signature = request["transaction"]["signature"]
         match self.fates.get(signature):
             case "lands":
-                return {"outcome": "landed", "amountOut": "149.9"}
+                return {"outcome": "landed", "amountOut": self.minimums[signature]}
             case "reverts":
                 return {"outcome": "reverted", "code": "SLIPPAGE_EXCEEDED", "detail": "moved"}
         if self.height > self.last_valid[signature]:
@@ -160,12 +176,14 @@ class Simulation:
                 return
             terms, attempt = ExecutionTerms.model_validate(answer["order"]), answer["attempt"]
             if answer["outcome"] == "routing":
+                quote = self.chain.quote({})
+                yield
                 answer = self._call(
-                    lambda t=terms, a=attempt: life.decide(t, execution, a, [QUOTED]).answer
+                    lambda t=terms, a=attempt, q=quote: life.decide(t, execution, a, [q]).answer
                 )
                 yield
                 if answer["outcome"] == "building":
-                    built = self.chain.build()
+                    built = self.chain.build(answer["minAmountOut"])
                     answer = self._call(
                         lambda t=terms, a=attempt, b=built: life.submit(t, execution, a, b).answer
                     )
@@ -210,22 +228,41 @@ class LifecycleMachine(RuleBasedStateMachine):
             self.orders,
             self.simulation.stream,
             self.simulation,
-            {Venue.RAYDIUM: self.simulation.chain},  # type: ignore[dict-item]
+            {Venue.RAYDIUM: self.simulation.chain},
             SystemClock(),
         )
+        self.watch = Watch(
+            self.orders,
+            self.simulation.stream,
+            self.simulation,
+            {Venue.RAYDIUM: self.simulation.chain},
+            Pace(),
+        )
+        self.order_id = ""
+        self.final: Order | None = None
+
+    @initialize(order_type=st.sampled_from([OrderType.MARKET, OrderType.LIMIT]))
+    def order_arrives(self, order_type: OrderType) -> None:
+        is_limit = order_type is OrderType.LIMIT
         terms = OrderTerms(
             user_id="model",
+            type=order_type,
             token_in="SOL",
             token_out="USDC",
             amount_in=Decimal(1),
             slippage_bps=50,
             max_retries=1,
+            limit_price=LIMIT if is_limit else None,
+            expires_at=datetime.now(UTC) + timedelta(days=1) if is_limit else None,
         )
         acceptance = Acceptance(
-            self.orders, self.simulation.stream, self.simulation, {}, lambda: str(uuid.uuid4())
+            self.orders,
+            self.simulation.stream,
+            self.simulation,
+            {Venue.RAYDIUM: self.simulation.chain},
+            lambda: str(uuid.uuid4()),
         )
         self.order_id = acceptance.accept(terms, "digest", None).order.order_id
-        self.final: Order | None = None
 
     @precondition(lambda self: self.simulation.living())
     @rule(data=st.data(), fate=st.sampled_from(SENT_FATES))
@@ -259,6 +296,24 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.reconciler.run(self.order_id)
 
     @rule()
+    def watch_ticks(self) -> None:
+        self.watch.tick()
+
+    @rule(difference=st.integers(-2, 2))
+    def price_moves(self, difference: int) -> None:
+        self.simulation.chain.price = LIMIT + difference
+
+    @rule(limit_price=st.sampled_from([LIMIT - 1, LIMIT, LIMIT + 1]))
+    def owner_amends(self, limit_price: Decimal) -> None:
+        order = self.orders.get(self.order_id)
+        if order and order.type is OrderType.LIMIT:
+            self.orders.amend(self.order_id, {"limit_price": limit_price})
+
+    @rule()
+    def time_runs_out(self) -> None:
+        self.orders.amend(self.order_id, {"expires_at": datetime.now(UTC)})
+
+    @rule()
     def block_goes_by(self) -> None:
         self.simulation.chain.height += 1
 
@@ -287,6 +342,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         assert bool(self.simulation.chain.landed()) == (order.status is OrderStatus.CONFIRMED)
         if order.amount_out is not None and order.min_amount_out is not None:
             assert order.amount_out >= order.min_amount_out
+            assert order.amount_out >= (order.limit_price or 0) * order.amount_in
 
     @invariant()
     def nothing_is_streamed_that_is_not_stored(self) -> None:
@@ -296,6 +352,7 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Let faults end: whatever happened, reconcile and work bring the order to its end."""
+        self.simulation.chain.price = LIMIT + 2
         for _ in range(200):
             order = self.orders.get(self.order_id)
             assert order is not None
@@ -305,6 +362,7 @@ class LifecycleMachine(RuleBasedStateMachine):
             for execution in self.simulation.living():
                 self.simulation.advance(execution, "lands")
             self.reconciler.run(self.order_id)
+            self.watch.tick()
         else:
             raise AssertionError("the order never came to its end")
         self.final_status_tells_the_truth_and_stays()
@@ -315,6 +373,7 @@ def test_any_interleaving_swaps_at_most_once_and_ends(
     orders: PostgresOrders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconciliation, "OUTBOX_AFTER", timedelta(0))
+    monkeypatch.setattr(lifecycle, "backoff_s", lambda _count: 0)
     LifecycleMachine.orders = orders
     machine = LifecycleMachine.TestCase
     machine.settings = settings(
