@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,8 +76,11 @@ def start(directory: Path, *, root: Path, port: int, options: EmulatorOptions) -
 
     The functions' workers run on this very Python, with its packages. Raises StartFailedError.
     """
+    # Earlier runs' workers leave their unpacked code there.
+    shutil.rmtree(directory / "tmp", ignore_errors=True)
     for name in ("state", "s3", "tmp"):
         (directory / name).mkdir(parents=True, exist_ok=True)
+    rewind_streams(directory / "state" / "lambda.json")
     log = directory / "emulator.log"
     environment = _clean_environment()
     environment.update(
@@ -111,6 +116,23 @@ def start(directory: Path, *, root: Path, port: int, options: EmulatorOptions) -
     emulator = Emulator(process.pid, port, options)
     _await_healthy(emulator, process, log)
     return emulator
+
+
+def rewind_streams(saved_functions: Path) -> None:
+    """Set the saved read positions of DynamoDB streams to the streams' beginning.
+
+    The emulator saves how far each function has read a stream, but not the stream: that is empty
+    after the start, and as many new records would be skipped as were once read.
+    """
+    try:
+        saved = json.loads(saved_functions.read_text(encoding="utf-8"))
+        positions = saved["payload"]["dynamodb_stream_positions"]["data"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return
+    positions.update(dict.fromkeys(positions, 0))
+    unfinished = saved_functions.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(saved), encoding="utf-8")
+    unfinished.replace(saved_functions)
 
 
 def find_running(root: Path) -> Emulator | None:
