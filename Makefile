@@ -1,5 +1,5 @@
 # The order execution engine on this machine. `make` alone lists the targets.
-# Needs Python 3.12 or newer and make; everything else is installed into .venv.
+# Needs Python 3.13 or 3.12, and make; everything else is installed into .venv.
 
 PYTHON_RUN = .venv/bin/python
 LOCAL = $(PYTHON_RUN) -m local

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Make the Python environment .venv from requirements.txt, or find at once that it is up to date.
-# PYTHON=/path/to/python chooses the interpreter; otherwise the first of 3.13, 3.12 or newer.
+# PYTHON=/path/to/python chooses the interpreter; otherwise 3.13 comes before 3.12. Newer ones are
+# no Lambda runtime of the template's.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -8,12 +9,21 @@ environment=.venv
 stamp=$environment/.requirements
 key=$(cksum <requirements.txt)
 
+version_of() {
+    "$1" -c 'import sys; print(*sys.version_info[:2])' 2>/dev/null
+}
+
+if [ -n "${PYTHON:-}" ] && [ -d "$environment" ] &&
+    [ "$(version_of "$PYTHON")" != "$(version_of "$environment/bin/python")" ]; then
+    rm -rf "$environment"
+fi
+
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$key" ] && "$environment/bin/python" -c '' 2>/dev/null; then
     exit 0
 fi
 
 is_usable() {
-    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1
+    "$1" -c 'import sys; sys.exit(not (3, 12) <= sys.version_info < (3, 14))' >/dev/null 2>&1
 }
 
 find_python() {
@@ -43,7 +53,7 @@ if ! is_usable "$environment/bin/python"; then
     if [ -z "$python" ]; then
         found=$(python3 --version 2>&1 || true)
         cat >&2 <<MESSAGE
-error: Python 3.12 or newer is needed; found: ${found:-no python3}.
+error: Python 3.13 or 3.12 is needed; found: ${found:-no python3}.
 Install Python 3.13 (python.org, pyenv, uv, or your system's packages), or name one you have:
     make PYTHON=/path/to/python3.13 ...
 MESSAGE

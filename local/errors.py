@@ -6,7 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
-OLDEST_PYTHON = (3, 12)
+# The functions run on this very Python, so it must be one of the template's Lambda runtimes.
+PYTHON_VERSIONS = ((3, 12), (3, 13))
 LEAST_FREE_BYTES = 1_000_000_000
 
 
@@ -47,16 +48,12 @@ class BusyError(LocalRuntimeError):
     """Another command is starting or stopping the same stack."""
 
 
-def require_python() -> None:
-    """Check that this interpreter can run the functions.
-
-    Raises LocalRuntimeError below Python 3.12 (the database driver's Lambda builds need it).
-    """
-    if sys.version_info[:2] < OLDEST_PYTHON:
-        found = f"{sys.version_info.major}.{sys.version_info.minor}"
+def require_python(version: tuple[int, int] = sys.version_info[:2]) -> None:
+    """Check that this interpreter can run the functions. Raises LocalRuntimeError."""
+    if version not in PYTHON_VERSIONS:
         raise LocalRuntimeError(
-            f"Python {found} runs this, and the functions need 3.12 or newer.",
-            hint="Remove .venv and run make again with Python 3.12 or newer on the PATH.",
+            f"Python {version[0]}.{version[1]} runs this, and the functions need 3.13 or 3.12.",
+            hint="Make the environment with one of these: make up PYTHON=/path/to/python3.13",
         )
 
 
