@@ -1,0 +1,136 @@
+"""How much memory and processor time the parts of a running stack take."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from local.stack import Stack, StackProcesses
+
+SAMPLE_SECONDS = 1.0
+PARTS = ("emulator", "workers", "postgres", "client")
+
+
+class PartUse(BaseModel):
+    """Peak of the summed resident memory, and the processor time spent, of one part."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+    processes: int
+    peak_memory_mib: float
+    cpu_seconds: float
+    share_of_machine: float
+
+
+class Footprint:
+    """Sample the processes of a stack, and this one, until `stop`.
+
+    Resident memory counts pages that processes share once for each of them. Processor time of a
+    process that ends is known up to its last sample.
+    """
+
+    def __init__(self, pids: StackProcesses) -> None:
+        self._pids = pids
+        self._began_at = time.monotonic()
+        self._seconds = 0.0
+        self._peak_memory = dict.fromkeys(PARTS, 0)
+        self._peak_processes = dict.fromkeys(PARTS, 0)
+        self._first_cpu: dict[psutil.Process, float] = {}
+        self._last_cpu: dict[str, dict[psutil.Process, float]] = {part: {} for part in PARTS}
+        self._stopped = threading.Event()
+        self._sample(first=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take the last sample."""
+        self._stopped.set()
+        self._thread.join()
+        self._sample()
+        self._seconds = time.monotonic() - self._began_at
+
+    def parts(self) -> dict[str, PartUse]:
+        """Return each part's use, by its name. Call after `stop`."""
+        processors = os.cpu_count() or 1
+        uses = {}
+        for part in PARTS:
+            cpu_seconds = sum(
+                seconds - self._first_cpu.get(process, 0.0)
+                for process, seconds in self._last_cpu[part].items()
+            )
+            uses[part] = PartUse(
+                processes=self._peak_processes[part],
+                peak_memory_mib=round(self._peak_memory[part] / 2**20, 1),
+                cpu_seconds=round(cpu_seconds, 2),
+                share_of_machine=round(cpu_seconds / (self._seconds * processors), 3),
+            )
+        return uses
+
+    def _run(self) -> None:
+        while not self._stopped.wait(SAMPLE_SECONDS):
+            self._sample()
+
+    def _sample(self, *, first: bool = False) -> None:
+        for part, processes in self._processes().items():
+            memory = 0
+            count = 0
+            for process in processes:
+                try:
+                    with process.oneshot():
+                        times = process.cpu_times()
+                        memory += process.memory_info().rss
+                except psutil.Error:
+                    continue
+                count += 1
+                seconds = times.user + times.system
+                self._last_cpu[part][process] = seconds
+                if first:
+                    self._first_cpu[process] = seconds
+            self._peak_memory[part] = max(self._peak_memory[part], memory)
+            self._peak_processes[part] = max(self._peak_processes[part], count)
+
+    def _processes(self) -> dict[str, list[psutil.Process]]:
+        return {
+            "emulator": _alive(self._pids.emulator),
+            "workers": _children(self._pids.emulator),
+            "postgres": [*_alive(self._pids.postgres), *_children(self._pids.postgres)],
+            "client": _alive(os.getpid()),
+        }
+
+
+def processes_of(stack: Stack) -> StackProcesses:
+    """Return the stack's process ids. Raises ValueError when it does not run on this machine."""
+    if stack.pids is None:
+        raise ValueError(f"the stack {stack.stack_name} does not run on this machine")
+    return stack.pids
+
+
+@contextmanager
+def footprint(stack: Stack) -> Iterator[Footprint]:
+    """Sample for the length of the block."""
+    sampling = Footprint(processes_of(stack))
+    try:
+        yield sampling
+    finally:
+        sampling.stop()
+
+
+def _alive(pid: int) -> list[psutil.Process]:
+    try:
+        return [psutil.Process(pid)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
