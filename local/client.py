@@ -61,13 +61,21 @@ class Submission:
 class OrderClient:
     """Talk to a running stack. Use it as a context manager, or call `close`."""
 
-    def __init__(self, http_url: str, *, token: str | None = None, timeout_seconds: float = 30):
+    def __init__(
+        self,
+        http_url: str,
+        *,
+        token: str | None = None,
+        timeout_seconds: float = 30,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         # `trust_env`: a proxy of the caller's shell cannot reach this machine's loopback.
         self._http = httpx.Client(
             base_url=http_url.rstrip("/") + "/",
             headers=headers,
             timeout=timeout_seconds,
+            transport=transport,
             trust_env=False,
         )
 

@@ -58,12 +58,13 @@ def _details(event: Mapping[str, Any]) -> Iterable[str]:
 
 
 def short(value: object) -> str:
-    """Shorten a decimal number to 6 places for reading (other text stays)."""
+    """Shorten a decimal number to 6 places, or 6 digits below 1 (other text stays)."""
     text = str(value)
     whole, point, fraction = text.partition(".")
-    if point and (whole + fraction).lstrip("-").isdigit() and len(fraction) > 6:
-        return f"{Decimal(text):.6f}"
-    return text
+    if not point or len(fraction) <= 6 or not (whole + fraction).lstrip("-").isdigit():
+        return text
+    number = Decimal(text)
+    return f"{number:.6f}" if abs(number) >= 1 else f"{Decimal(f'{number:.5e}'):f}"
 
 
 def order_summary(order: Mapping[str, Any]) -> list[str]:

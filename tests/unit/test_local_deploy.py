@@ -1,0 +1,99 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local import deploy, fixups
+from local.errors import DeployFailedError
+from local.paths import REPOSITORY
+
+TEMPLATE: dict[str, Any] = {
+    "Parameters": {
+        "DatabaseUrl": {"Type": "String"},
+        "Lifetime": {"Type": "String", "Default": "expiresAtEpoch"},
+        "Origins": {"Type": "CommaDelimitedList", "Default": "*"},
+        "Burst": {"Type": "Number", "Default": 100},
+        "Wanted": {"Type": "String", "Default": True},
+    },
+    "Resources": {
+        "Stream": {
+            "Type": "AWS::DynamoDB::Table",
+            "Properties": {
+                "TimeToLiveSpecification": {
+                    "AttributeName": {"Ref": "Lifetime"},
+                    "Enabled": "true",
+                }
+            },
+        },
+        "Ledger": {"Type": "AWS::DynamoDB::Table", "Properties": {}},
+        "HttpApi": {
+            "Type": "AWS::ApiGatewayV2::Api",
+            "Properties": {
+                "CorsConfiguration": {"AllowOrigins": {"Ref": "Origins"}, "MaxAge": "60"}
+            },
+        },
+        "WebSocketApi": {"Type": "AWS::ApiGatewayV2::Api", "Properties": {}},
+    },
+}
+
+
+def test_complete_parameters_gives_every_parameter_a_value_as_text() -> None:
+    values = deploy.complete_parameters(TEMPLATE, {"DatabaseUrl": "", "Runtime": "python3.13"})
+
+    assert values == {
+        "DatabaseUrl": "",
+        "Lifetime": "expiresAtEpoch",
+        "Origins": "*",
+        "Burst": "100",
+        "Wanted": "true",
+    }
+
+
+def test_check_parameters_names_the_unknown_ones() -> None:
+    deploy.check_parameters(TEMPLATE, {"Burst": "1"})
+
+    with pytest.raises(DeployFailedError, match="Brust, Typo"):
+        deploy.check_parameters(TEMPLATE, {"Typo": "1", "Burst": "1", "Brust": "1"})
+
+
+def test_times_to_live_come_from_the_template_with_references_resolved() -> None:
+    found = list(fixups.times_to_live(TEMPLATE, {"Lifetime": "until"}))
+
+    assert found == [("Stream", {"AttributeName": "until", "Enabled": True})]
+
+
+def test_cors_configurations_split_lists_and_read_numbers() -> None:
+    found = list(fixups.cors_configurations(TEMPLATE, {"Origins": "https://a, https://b"}))
+
+    assert found == [("HttpApi", {"AllowOrigins": ["https://a", "https://b"], "MaxAge": 60})]
+
+
+def test_load_template_reads_short_forms_as_long_ones(tmp_path: Path) -> None:
+    file = tmp_path / "template.yaml"
+    file.write_text("Resources:\n  A:\n    Arn: !GetAtt B.Arn\n    Name: !Ref C\n")
+
+    assert deploy.load_template(file)["Resources"]["A"] == {
+        "Arn": {"Fn::GetAtt": ["B", "Arn"]},
+        "Name": {"Ref": "C"},
+    }
+
+
+def test_the_template_declares_what_the_laptop_decides() -> None:
+    template = deploy.load_template(REPOSITORY / "template.yaml")
+    given = deploy.laptop_parameters(
+        database_url="postgresql://x", endpoint_url="http://127.0.0.1:1", bundle_dependencies=False
+    )
+
+    deploy.check_parameters(template, given)
+
+    assert deploy.DEPENDENCIES_LAYER in template["Resources"]
+    assert given["Runtime"] in template["Parameters"]["Runtime"]["AllowedValues"]
+    assert given["Architecture"] in template["Parameters"]["Architecture"]["AllowedValues"]
+
+
+def test_the_template_has_what_the_emulator_drops() -> None:
+    template = deploy.load_template(REPOSITORY / "template.yaml")
+    values = deploy.complete_parameters(template, {})
+
+    assert dict(fixups.times_to_live(template, values))["OrderStreamTable"]["Enabled"] is True
+    assert dict(fixups.cors_configurations(template, values))["HttpApi"]["AllowOrigins"] == ["*"]
