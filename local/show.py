@@ -64,7 +64,7 @@ def short(value: object) -> str:
     if not point or len(fraction) <= 6 or not (whole + fraction).lstrip("-").isdigit():
         return text
     number = Decimal(text)
-    return f"{number:.6f}" if abs(number) >= 1 else f"{Decimal(f'{number:.5e}'):f}"
+    return f"{number:.6f}" if abs(number) >= 1 else f"{Decimal(f'{number:.5e}').normalize():f}"
 
 
 def order_summary(order: Mapping[str, Any]) -> list[str]:
