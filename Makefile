@@ -96,8 +96,7 @@ bench: environment ## Measure throughput, latency, cold imports: see docs/measur
 lint: environment ## Check format, lint, types and the template.
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
-	.venv/bin/mypy
-	.venv/bin/mypy -p local
+	.venv/bin/mypy layers/order_engine/order_engine local benchmarks
 	.venv/bin/cfn-lint template.yaml
 	.venv/bin/sam validate --lint --template template.yaml --region us-east-1
 
