@@ -6,39 +6,36 @@ The values are read from the template, so there is one place for each.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from local import aws, ports, postgres
 from local.errors import DeployFailedError
 from local.postgres import PostgresServer
+from local.template_values import TemplateValues
 
-Template = Mapping[str, Any]
 
-
-def apply(
-    endpoint_url: str, stack_name: str, template: Template, parameters: Mapping[str, str]
-) -> list[str]:
-    """Set DynamoDB's time to live and the HTTP APIs' CORS; return what was set, for the reader."""
+def apply(endpoint_url: str, stack_name: str, values: TemplateValues) -> None:
+    """Set DynamoDB's times to live, the HTTP APIs' CORS and the functions' reserved concurrency."""
     physical_ids = aws.physical_ids(endpoint_url, stack_name)
-    done: list[str] = []
     dynamodb = aws.client("dynamodb", endpoint_url)
-    for logical_id, specification in times_to_live(template, parameters):
-        table = physical_ids.get(logical_id)
-        if table is None:
-            continue
+    for logical_id, specification in times_to_live(values):
+        table = physical_ids[logical_id]
         current = dynamodb.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
         if current.get("TimeToLiveStatus") != "ENABLED":
             dynamodb.update_time_to_live(TableName=table, TimeToLiveSpecification=specification)
-        done.append(f"time to live of {logical_id}")
     gateway = aws.client("apigatewayv2", endpoint_url)
-    for logical_id, configuration in cors_configurations(template, parameters):
-        api = physical_ids.get(logical_id)
-        if api is None:
-            continue
-        gateway.update_api(ApiId=api, CorsConfiguration=configuration)
-        done.append(f"CORS of {logical_id}")
-    return done
+    for logical_id, configuration in cors_configurations(values):
+        gateway.update_api(ApiId=physical_ids[logical_id], CorsConfiguration=configuration)
+    functions = aws.client("lambda", endpoint_url)
+    for logical_id, reserved in reserved_concurrencies(values):
+        name = physical_ids[logical_id]
+        if reserved is None:
+            functions.delete_function_concurrency(FunctionName=name)
+        else:
+            functions.put_function_concurrency(
+                FunctionName=name, ReservedConcurrentExecutions=reserved
+            )
 
 
 def use_embedded_database(
@@ -84,54 +81,27 @@ def use_embedded_database(
         )
 
 
-def times_to_live(
-    template: Template, parameters: Mapping[str, str]
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def times_to_live(values: TemplateValues) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the logical id and the time-to-live specification of each table that has one."""
-    values = _parameter_values(template, parameters)
-    for logical_id, resource in _resources(template, "AWS::DynamoDB::Table"):
-        specification = _resolve(resource.get("TimeToLiveSpecification"), values)
+    for logical_id, properties in values.resources("AWS::DynamoDB::Table"):
+        specification = properties.get("TimeToLiveSpecification")
         if specification:
             enabled = str(specification.get("Enabled", True)).lower() == "true"
             yield logical_id, {**specification, "Enabled": enabled}
 
 
-def cors_configurations(
-    template: Template, parameters: Mapping[str, str]
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def cors_configurations(values: TemplateValues) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the logical id and the CORS configuration of each HTTP API that has one."""
-    values = _parameter_values(template, parameters)
-    for logical_id, resource in _resources(template, "AWS::ApiGatewayV2::Api"):
-        configuration = _resolve(resource.get("CorsConfiguration"), values)
+    for logical_id, properties in values.resources("AWS::ApiGatewayV2::Api"):
+        configuration = properties.get("CorsConfiguration")
         if configuration:
             if "MaxAge" in configuration:
                 configuration["MaxAge"] = int(configuration["MaxAge"])
             yield logical_id, configuration
 
 
-def _resources(template: Template, resource_type: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for logical_id, resource in template.get("Resources", {}).items():
-        if resource.get("Type") == resource_type:
-            yield logical_id, resource.get("Properties", {})
-
-
-def _parameter_values(
-    template: Template, parameters: Mapping[str, str]
-) -> dict[str, str | list[str]]:
-    """Return what a `Ref` to each parameter yields: text, or a list for the list types."""
-    values: dict[str, str | list[str]] = dict(parameters)
-    for name, declaration in template.get("Parameters", {}).items():
-        if name in parameters and "List" in declaration.get("Type", ""):
-            values[name] = [item.strip() for item in parameters[name].split(",")]
-    return values
-
-
-def _resolve(value: Any, values: Mapping[str, str | list[str]]) -> Any:
-    """Resolve the references to parameters in a template value (other functions stay)."""
-    if isinstance(value, dict):
-        if set(value) == {"Ref"} and value["Ref"] in values:
-            return values[value["Ref"]]
-        return {key: _resolve(item, values) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_resolve(item, values) for item in value]
-    return value
+def reserved_concurrencies(values: TemplateValues) -> Iterator[tuple[str, int | None]]:
+    """Yield the logical id and the reserved concurrency (None: none) of each function."""
+    for logical_id, properties in values.resources("AWS::Serverless::Function"):
+        reserved = properties.get("ReservedConcurrentExecutions")
+        yield logical_id, None if reserved is None else int(reserved)

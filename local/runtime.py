@@ -21,6 +21,7 @@ from local.paths import DEFAULT_TEMPLATE, StateDirectory
 from local.postgres import PostgresServer
 from local.progress import step
 from local.stack import Stack, StackProcesses
+from local.template_values import TemplateValues
 
 DEFAULT_EMULATOR_PORT = 4566
 DEFAULT_POSTGRES_PORT = 54329
@@ -66,7 +67,7 @@ def up(state: StateDirectory, settings: Settings) -> Stack:
             built_template = deploy.build(state, target)
         with step("Deploy the stack (sam deploy)"):
             deployment = deploy.deploy(state, target, built_template)
-            fixups.apply(cloud.url, target.stack_name, template, parameters)
+            fixups.apply(cloud.url, target.stack_name, TemplateValues(template, parameters))
             if not parameters.get("DatabaseUrl"):
                 fixups.use_embedded_database(
                     cloud.url,

@@ -88,6 +88,7 @@ Resources:
       Handler: app.handler
       Runtime: !Ref Runtime
       Timeout: 10
+      ReservedConcurrentExecutions: !If [Bundles, !Ref AWS::NoValue, 7]
       Environment:
         Variables:
           GREETING: !Ref Greeting
@@ -211,6 +212,11 @@ def test_up_sets_what_the_emulator_drops_from_the_template(running: Stack) -> No
         "TimeToLiveStatus": "ENABLED",
         "AttributeName": "expiresAtEpoch",
     }
+    function = aws.physical_ids(running.emulator_url, running.stack_name)["ApiFunction"]
+    reserved = aws.client("lambda", running.emulator_url).get_function_concurrency(
+        FunctionName=function
+    )
+    assert reserved["ReservedConcurrentExecutions"] == 7
     preflight = httpx.options(
         f"{running.http_url}/hello",
         headers={"Origin": "https://b.example", "Access-Control-Request-Method": "POST"},

@@ -6,6 +6,7 @@ import pytest
 from local import deploy, fixups
 from local.errors import DeployFailedError
 from local.paths import REPOSITORY
+from local.template_values import TemplateValues
 
 TEMPLATE: dict[str, Any] = {
     "Parameters": {
@@ -57,13 +58,15 @@ def test_check_parameters_names_the_unknown_ones() -> None:
 
 
 def test_times_to_live_come_from_the_template_with_references_resolved() -> None:
-    found = list(fixups.times_to_live(TEMPLATE, {"Lifetime": "until"}))
+    found = list(fixups.times_to_live(TemplateValues(TEMPLATE, {"Lifetime": "until"})))
 
     assert found == [("Stream", {"AttributeName": "until", "Enabled": True})]
 
 
 def test_cors_configurations_split_lists_and_read_numbers() -> None:
-    found = list(fixups.cors_configurations(TEMPLATE, {"Origins": "https://a, https://b"}))
+    values = TemplateValues(TEMPLATE, {"Origins": "https://a, https://b"})
+
+    found = list(fixups.cors_configurations(values))
 
     assert found == [("HttpApi", {"AllowOrigins": ["https://a", "https://b"], "MaxAge": 60})]
 
@@ -93,7 +96,71 @@ def test_the_template_declares_what_the_laptop_decides() -> None:
 
 def test_the_template_has_what_the_emulator_drops() -> None:
     template = deploy.load_template(REPOSITORY / "template.yaml")
-    values = deploy.complete_parameters(template, {})
+    values = TemplateValues(template, deploy.complete_parameters(template, {}))
 
-    assert dict(fixups.times_to_live(template, values))["OrderStreamTable"]["Enabled"] is True
-    assert dict(fixups.cors_configurations(template, values))["HttpApi"]["AllowOrigins"] == ["*"]
+    assert dict(fixups.times_to_live(values))["OrderStreamTable"]["Enabled"] is True
+    assert dict(fixups.cors_configurations(values))["HttpApi"]["AllowOrigins"] == ["*"]
+    assert dict(fixups.reserved_concurrencies(values))["RaydiumFunction"] == 10
+
+
+@pytest.mark.parametrize(
+    ("given", "reserved"),
+    [
+        ({"VenueConcurrency": "3"}, 3),
+        ({"VenueConcurrency": "0"}, None),
+        ({"ReserveConcurrency": "false"}, None),
+    ],
+)
+def test_reserved_concurrency_follows_the_parameters(
+    given: dict[str, str], reserved: int | None
+) -> None:
+    template = deploy.load_template(REPOSITORY / "template.yaml")
+    values = TemplateValues(template, deploy.complete_parameters(template, given))
+
+    assert dict(fixups.reserved_concurrencies(values))["MeteoraFunction"] == reserved
+
+
+CONDITIONS: dict[str, Any] = {
+    "Parameters": {"Size": {"Type": "Number"}, "Mode": {"Type": "String"}},
+    "Conditions": {
+        "Small": {"Fn::Equals": [{"Ref": "Size"}, 1]},
+        "Open": {"Fn::Not": [{"Fn::Equals": [{"Ref": "Mode"}, "closed"]}]},
+        "Both": {"Fn::And": [{"Condition": "Small"}, {"Condition": "Open"}]},
+        "Either": {"Fn::Or": [{"Condition": "Small"}, {"Condition": "Open"}]},
+    },
+    "Resources": {
+        "A": {"Type": "T", "Condition": "Small", "Properties": {"P": 1}},
+        "B": {
+            "Type": "T",
+            "Properties": {
+                "Gone": {"Fn::If": ["Both", {"Ref": "AWS::NoValue"}, "there"]},
+                "List": [{"Ref": "Size"}, {"Fn::If": ["Either", {"Ref": "AWS::NoValue"}, "x"]}],
+                "Arn": {"Fn::GetAtt": ["A", "Arn"]},
+            },
+        },
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("size", "mode", "holding"),
+    [
+        ("1", "open", {"Small", "Open", "Both", "Either"}),
+        ("1", "closed", {"Small", "Either"}),
+        ("2", "open", {"Open", "Either"}),
+        ("2", "closed", set()),
+    ],
+)
+def test_conditions_hold_as_their_parameters_say(size: str, mode: str, holding: set[str]) -> None:
+    values = TemplateValues(CONDITIONS, {"Size": size, "Mode": mode})
+
+    assert {name for name in CONDITIONS["Conditions"] if values.holds(name)} == holding
+
+
+def test_resources_leave_out_what_a_condition_leaves_out() -> None:
+    small = dict(TemplateValues(CONDITIONS, {"Size": "1", "Mode": "open"}).resources("T"))
+    large = dict(TemplateValues(CONDITIONS, {"Size": "2", "Mode": "closed"}).resources("T"))
+
+    arn = {"Fn::GetAtt": ["A", "Arn"]}
+    assert small == {"A": {"P": 1}, "B": {"List": ["1"], "Arn": arn}}
+    assert large == {"B": {"Gone": "there", "List": ["2", "x"], "Arn": arn}}
