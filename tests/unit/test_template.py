@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samcli.yamlhelper import yaml_parse
+from pydantic import BaseModel
+from samcli.yamlhelper import yaml_parse  # type: ignore[import-untyped]
 
 from order_engine import settings
 
@@ -38,7 +39,7 @@ UNKNOWN_TO_EMULATOR = {
     "AWS::XRay::Group",
 }
 
-SETTINGS_BY_FUNCTION = {
+SETTINGS_BY_FUNCTION: dict[str, list[type[BaseModel]]] = {
     "ApiFunction": [settings.ApiSettings, settings.MockSettings],
     "LifecycleFunction": [settings.LifecycleSettings],
     "RaydiumFunction": [settings.VenueSettings, settings.MockSettings],
