@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import api_telemetry
 from api_telemetry import logger
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler.api_gateway import ResponseBuilder
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
+from aws_lambda_powertools.utilities.data_classes.common import BaseProxyEvent
 
 from order_engine.errors import Rejected, Retryable
 from order_engine.problems import PROBLEM_CONTENT_TYPE, RETRY_AFTER_SECONDS, problem_of
@@ -18,15 +20,26 @@ class HttpApi(APIGatewayHttpResolver):
 
     def allowed_methods(self, path: str) -> Sequence[str]:
         """Return the methods that the routes of a path know."""
-        routes = [*self._static_routes, *self._dynamic_routes]
-        return sorted({route.method for route in routes if route.rule.match(path)})
+        for routes in (self._static_routes, self._dynamic_routes):
+            methods = {route.method for route in routes if route.rule.match(path)}
+            if methods:
+                return sorted(methods)
+        return []
+
+    def _resolve(self) -> ResponseBuilder[BaseProxyEvent]:
+        # A path that has routes of its own is not also an order's id: GET /api/orders/execute is
+        # a wrong method, not a wrong id.
+        method, path = self.current_event.http_method.upper(), self.current_event.path
+        if method not in self.allowed_methods(path):
+            return self._handle_not_found(method=method, path=path)
+        return super()._resolve()
 
 
 def answer_with_problems(app: HttpApi) -> None:
     """Register what answers each kind of error."""
 
     def rejected(error: Rejected) -> Response[str]:
-        return _answer(app, error)
+        return _answer(app, error, {"WWW-Authenticate": "Bearer"} if error.status == 401 else None)
 
     def invalid_parameters(error: RequestValidationError) -> Response[str]:
         named = [{**problem, "loc": _parameter(*problem["loc"])} for problem in error.errors()]

@@ -213,15 +213,15 @@ def get_health() -> Response[Health]:
     return Response(200, JSON, Health(version=API_VERSION, access=access, database=database))
 
 
-@app.get("/api/openapi.json", include_in_schema=False)
+@app.get(r"/api/openapi\.json", include_in_schema=False)
 def get_openapi_document() -> Response[str]:
     """Return the description of this API."""
-    return Response(200, JSON, _openapi_document())
+    return Response(200, JSON, _openapi_document(services.settings().caller_required))
 
 
 @cache
-def _openapi_document() -> str:
-    return document_of(app, authenticated=services.settings().caller_required)
+def _openapi_document(authenticated: bool) -> str:
+    return document_of(app, authenticated=authenticated)
 
 
 def _body() -> str | bytes | None:

@@ -154,7 +154,10 @@ def _add_order_body(document: Mapping[str, Any], schemas: dict[str, Any]) -> Non
     # The body is read by the engine itself, exactly and under all the names of its fields.
     schema = OrderRequest.model_json_schema(ref_template=COMPONENT_REF_TEMPLATE)
     schemas.update(schema.pop("$defs", {}))
-    schema["anyOf"] = [{"required": ["amountIn"]}, {"required": ["amount"]}]
+    given = {"type": ["string", "number"]}
+    schema["anyOf"] = [
+        {"required": [name], "properties": {name: given}} for name in ("amountIn", "amount")
+    ]
     schemas["OrderRequest"] = schema
     for path in document["paths"].values():
         if "post" in path:

@@ -2,6 +2,7 @@
 
 import re
 from base64 import b64encode
+from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
 from importlib import resources
@@ -13,7 +14,7 @@ HTML = "text/html; charset=utf-8"
 JAVASCRIPT = "text/javascript; charset=utf-8"
 CSS = "text/css; charset=utf-8"
 
-CONSOLE = Path(__file__).with_name("console") / "index.html"
+CONSOLE = Path(__file__).with_name("console")
 
 # Relative, because the laptop's gateway serves the API below a path of its own.
 SWAGGER_PAGE = """<!doctype html>
@@ -47,10 +48,8 @@ response.then((answer) => answer.json()).then((spec) => {
 });
 """
 
-_INLINE = {
-    "script": re.compile(r"<script(?![^>]*\\bsrc=)[^>]*>(.*?)</script>", re.DOTALL),
-    "style": re.compile(r"<style[^>]*>(.*?)</style>", re.DOTALL),
-}
+_STYLESHEET = re.compile(r'<link rel="stylesheet" href="([\w.-]+)">')
+_SCRIPT = re.compile(r'<script src="([\w.-]+)"></script>')
 
 
 def serve(app: APIGatewayHttpResolver) -> None:
@@ -58,9 +57,7 @@ def serve(app: APIGatewayHttpResolver) -> None:
 
     @app.get("/", include_in_schema=False, compress=True)
     def console() -> Response[str]:
-        if not CONSOLE.exists():
-            return Response(302, HTML, "", {"Location": "docs"})
-        page, policy = _console()
+        page, policy = console_page()
         return Response(200, HTML, page, _page_headers(policy))
 
     @app.get("/docs", include_in_schema=False)
@@ -69,15 +66,15 @@ def serve(app: APIGatewayHttpResolver) -> None:
         policy = "script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
         return Response(200, HTML, SWAGGER_PAGE, _page_headers(policy))
 
-    @app.get("/docs/start.js", include_in_schema=False)
+    @app.get(r"/docs/start\.js", include_in_schema=False)
     def start() -> Response[str]:
         return Response(200, JAVASCRIPT, SWAGGER_START)
 
-    @app.get("/docs/swagger-ui-bundle.js", include_in_schema=False, compress=True)
+    @app.get(r"/docs/swagger-ui-bundle\.js", include_in_schema=False, compress=True)
     def script() -> Response[str]:
         return _asset("swagger-ui-bundle.min.js", JAVASCRIPT)
 
-    @app.get("/docs/swagger-ui.css", include_in_schema=False, compress=True)
+    @app.get(r"/docs/swagger-ui\.css", include_in_schema=False, compress=True)
     def style() -> Response[str]:
         return _asset("swagger-ui.min.css", CSS)
 
@@ -89,16 +86,29 @@ def _asset(name: str, content_type: str) -> Response[str]:
 
 
 @cache
-def _console() -> tuple[str, str]:
-    """Return the console's page and the policy that lets its own inline code run."""
-    page = CONSOLE.read_text(encoding="utf-8")
-    sources = {
-        kind: " ".join(["'self'", *(_hash_of(code) for code in pattern.findall(page))])
-        for kind, pattern in _INLINE.items()
-    }
+def console_page() -> tuple[str, str]:
+    """Return the console as one page, and the content policy that lets its own code run.
+
+    A request per file would be an invocation per file, most of them cold at first.
+    """
+    hashes: dict[str, list[str]] = {"style": [], "script": []}
+
+    def inlined(kind: str) -> Callable[[re.Match[str]], str]:
+        def inline(match: re.Match[str]) -> str:
+            code = (CONSOLE / match[1]).read_text(encoding="utf-8")
+            if f"</{kind}" in code:
+                raise ValueError(f"{match[1]} would end the element it is put into")
+            hashes[kind].append(_hash_of(code))
+            return f"<{kind}>{code}</{kind}>"
+
+        return inline
+
+    page = (CONSOLE / "index.html").read_text(encoding="utf-8")
+    page = _STYLESHEET.sub(inlined("style"), page)
+    page = _SCRIPT.sub(inlined("script"), page)
     return page, (
-        f"script-src {sources['script']}; style-src {sources['style']}; img-src 'self' data:; "
-        "connect-src 'self' ws: wss:"
+        f"script-src {' '.join(hashes['script'])}; style-src {' '.join(hashes['style'])}; "
+        "img-src 'self' data:; connect-src 'self' ws: wss:"
     )
 
 

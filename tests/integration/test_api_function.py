@@ -2,7 +2,9 @@
 
 import base64
 import gzip
+import hashlib
 import json
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -368,6 +370,7 @@ def test_an_unknown_route_is_not_found(api: Api, path: str) -> None:
         ("DELETE", "/api/health", "GET"),
         ("BREW", "/api/quotes", "GET"),
         ("GET", "/orders/execute", "POST"),
+        ("GET", "/api/orders/execute", "POST"),
     ],
 )
 def test_an_unknown_method_is_refused_naming_the_known_ones(
@@ -587,6 +590,7 @@ def test_without_a_token_nothing_is_told_where_callers_are_required(
     assert {reply.status for reply in replies} == {401}
     for reply in replies:
         assert_problem(reply.text, reply.headers, 401)
+        assert reply.headers["www-authenticate"] == "Bearer"
 
 
 def test_health_and_documents_need_no_token(start_api: Callable[..., Api]) -> None:
@@ -657,12 +661,24 @@ def test_errors_can_be_read_by_pages_of_other_origins(api: Api, path: str) -> No
 def test_pages_are_locked_down(api: Api, path: str) -> None:
     reply = api.get(path)
 
-    assert reply.status in {200, 302}
-    if reply.status == 200:
-        assert reply.headers["content-type"].startswith("text/html")
-        assert "frame-ancestors 'none'" in reply.headers["content-security-policy"]
-        assert reply.headers["referrer-policy"] == "no-referrer"
+    assert reply.status == 200
+    assert reply.headers["content-type"].startswith("text/html")
+    policy = reply.headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in policy
+    assert "'unsafe-inline'" not in policy.split("script-src")[1].split(";")[0]
+    assert reply.headers["referrer-policy"] == "no-referrer"
     assert reply.headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_console_is_one_page_whose_code_its_policy_knows(api: Api) -> None:
+    reply = api.get("/")
+
+    assert not re.search(r"""<(script|link|img)[^>]*(src|href)="(?!data:)""", reply.text)
+    code = re.findall(r"<(script|style)>(.*?)</\1>", reply.text, re.DOTALL)
+    assert {kind for kind, _ in code} == {"script", "style"}
+    for _, text in code:
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in reply.headers["content-security-policy"]
 
 
 def test_the_documentation_needs_nothing_from_elsewhere(api: Api) -> None:
@@ -695,6 +711,14 @@ def test_the_openapi_document_is_valid(start_api: Callable[..., Api], caller_req
 
     assert reply.headers["content-type"] == "application/json"
     validate(reply.json)
+    secured = [
+        operation
+        for methods in reply.json["paths"].values()
+        for operation in methods.values()
+        if operation.get("security")
+    ]
+    assert len(secured) == (7 if caller_required == "true" else 0)
+    assert all("401" in operation["responses"] for operation in secured)
 
 
 def test_the_document_describes_every_route(api: Api) -> None:

@@ -126,16 +126,20 @@ def _text(value: object) -> str:
     return value
 
 
-def _number_schema(description: str, **bounds: object) -> WithJsonSchema:
+def _number_schema(description: str, pattern: str, **bounds: object) -> WithJsonSchema:
     return WithJsonSchema(
         {
             "description": description,
             "anyOf": [
-                {"type": "string", "pattern": r"^[0-9]{1,20}(\.[0-9]{1,18})?$"},
+                {"type": "string", "maxLength": 39, "pattern": pattern},
                 {"type": "number", **bounds},
             ],
         }
     )
+
+
+_ANY_NUMBER = r"^[0-9]+(\.[0-9]+)?$"
+_POSITIVE_NUMBER = r"^(0*[1-9][0-9]*(\.[0-9]+)?|0+\.0*[1-9][0-9]*)$"
 
 
 _Number = Annotated[Decimal, BeforeValidator(_decimal)]
@@ -144,16 +148,21 @@ AmountIn = Annotated[
     AfterValidator(_positive),
     _number_schema(
         "Amount of tokenIn, greater than 0, with no more decimals than the token has.",
+        _POSITIVE_NUMBER,
         exclusiveMinimum=0,
     ),
 ]
 Price = Annotated[
     _Number,
     AfterValidator(_positive),
-    _number_schema("tokenOut per tokenIn, net of fees, greater than 0.", exclusiveMinimum=0),
+    _number_schema(
+        "tokenOut per tokenIn, net of fees, greater than 0.", _POSITIVE_NUMBER, exclusiveMinimum=0
+    ),
 ]
 _Liquidity = Annotated[
-    _Number, AfterValidator(_not_negative), _number_schema("Value in units of tokenOut.", minimum=0)
+    _Number,
+    AfterValidator(_not_negative),
+    _number_schema("Value in units of tokenOut.", _ANY_NUMBER, minimum=0),
 ]
 _SlippageFraction = Annotated[
     _Number,
