@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.markup import escape
 
 from local import localstack, runtime, show, stack
 from local.client import ApiError, FollowTimeoutError, OrderClient
-from local.errors import LocalRuntimeError
+from local.errors import DiskFullError, LocalRuntimeError
 from local.logs import FunctionLogs, LogLine
 from local.paths import DEFAULT_STATE_DIRECTORY, DEFAULT_TEMPLATE, StateDirectory
 from local.progress import console, error_console
@@ -57,6 +58,12 @@ AuthOption = Annotated[bool, typer.Option("--auth", help="Enforce IAM in the emu
 ConcurrencyOption = Annotated[
     int, typer.Option("--concurrency", min=1, max=1000, help="Lambdas at work at once.")
 ]
+FreshOption = Annotated[
+    bool,
+    typer.Option(
+        "--fresh-emulator", help="Forget what the emulator has saved (the orders are in Postgres)."
+    ),
+]
 TemplateOption = Annotated[Path, typer.Option("--template", help="The template to deploy.")]
 
 
@@ -69,6 +76,7 @@ def up(
     bundle_dependencies: BundleOption = False,
     auth: AuthOption = False,
     concurrency: ConcurrencyOption = runtime.DEFAULT_CONCURRENCY,
+    fresh_emulator: FreshOption = False,
     template: TemplateOption = DEFAULT_TEMPLATE,
 ) -> None:
     """Start Postgres and the AWS emulator, deploy, and leave the stack running."""
@@ -79,6 +87,7 @@ def up(
         bundle_dependencies=bundle_dependencies,
         auth=auth,
         concurrency=concurrency,
+        fresh_emulator=fresh_emulator,
         template=template.absolute(),
     )
     running = runtime.up(StateDirectory.at(state_dir), settings)
@@ -104,6 +113,7 @@ def demo(
     bundle_dependencies: BundleOption = False,
     auth: AuthOption = False,
     concurrency: ConcurrencyOption = runtime.DEFAULT_CONCURRENCY,
+    fresh_emulator: FreshOption = False,
     template: TemplateOption = DEFAULT_TEMPLATE,
 ) -> None:
     """Start the stack, submit a market order and watch it until it is final."""
@@ -114,6 +124,7 @@ def demo(
         bundle_dependencies=bundle_dependencies,
         auth=auth,
         concurrency=concurrency,
+        fresh_emulator=fresh_emulator,
         template=template.absolute(),
     )
     running = runtime.up(StateDirectory.at(state_dir), settings)
@@ -261,7 +272,12 @@ def _key_values(pairs: list[str]) -> dict[str, str]:
 def main() -> None:
     """Run a command; end with code 1 and a plain message when the laptop is at fault."""
     try:
-        app()
+        try:
+            app()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise DiskFullError(f"The disk is full: {error}", hint="Free some space.") from error
     except LocalRuntimeError as error:
         error_console.print(f"[red]error:[/red] {escape(error.message)}")
         if error.hint:

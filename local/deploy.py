@@ -16,7 +16,7 @@ from typing import Any
 
 from local import aws
 from local.emulator import REGION, client_environment
-from local.errors import DeployFailedError, DiskFullError, log_tail
+from local.errors import DeployFailedError, DiskFullError, log_tail, tells_full_disk
 from local.paths import REPOSITORY, StateDirectory, write_private
 
 STACK_NAME = "order-engine"
@@ -225,12 +225,14 @@ def _sam(
 
 def _sam_error(command: str, log: Path) -> DeployFailedError | DiskFullError:
     tail = log_tail(log, lines=400)
-    if "No space left on device" in tail:
+    if tells_full_disk(tail):
         return DiskFullError(f"sam {command}: the disk is full.", hint="Free some space.", log=log)
     wanted = re.compile(r"FAILED|rror|ROLLBACK|rejected|not supported", re.IGNORECASE)
     telling = [line for line in tail.splitlines() if wanted.search(line)]
     return DeployFailedError(
-        f"sam {command} failed.", hint="\n".join(telling[-20:]) or log_tail(log), log=log
+        f"sam {command} failed.",
+        hint="\n".join(telling[-20:]) or log_tail(log),
+        log=log,
     )
 
 

@@ -19,12 +19,17 @@ from local import ports, processes
 from local.errors import StartFailedError, log_tail
 
 REGION = "us-east-1"
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 # On SIGTERM the emulator writes its whole state; thousands of orders take a while.
 STOP_SECONDS = 60.0
 # Idle workers beyond a function's first are ended after this time: a burst leaves many behind.
 WARM_WORKER_SECONDS = 60
-_DROPPED_VARIABLES = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")
+# What a caller's shell may hold for other Pythons, other emulators or a real account.
+_DROPPED_VARIABLES = (
+    *("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP"),
+    *("SERVICES", "USE_SSL", "EDGE_PORT", "HOSTNAME"),
+)
+_DROPPED_PREFIXES = ("AWS_", "LAMBDA_", "LOCALSTACK_", "MINISTACK_")
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,8 @@ def start(directory: Path, *, root: Path, port: int, options: EmulatorOptions) -
             "TMPDIR": str(directory / "tmp"),
             "MINISTACK_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
+            # The stack needs no containers, and another emulator's are none of its business.
+            "DOCKER_HOST": "unix:///nowhere",
             "AUTH": "true" if options.auth else "false",
             "LAMBDA_ACCOUNT_CONCURRENCY": str(options.concurrency),
             "LAMBDA_WARM_TTL_SECONDS": str(WARM_WORKER_SECONDS),
@@ -188,7 +195,7 @@ def _clean_environment() -> dict[str, str]:
     environment = {
         key: value
         for key, value in os.environ.items()
-        if not key.startswith("AWS_") and key not in _DROPPED_VARIABLES
+        if not key.startswith(_DROPPED_PREFIXES) and key not in _DROPPED_VARIABLES
     }
     environment["AWS_CONFIG_FILE"] = os.devnull
     environment["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull

@@ -68,6 +68,11 @@ def require_free_space(directory: Path, least_bytes: int = LEAST_FREE_BYTES) -> 
         )
 
 
+def tells_full_disk(text: str) -> bool:
+    """Tell whether a program's output says that the disk is full."""
+    return "No space left on device" in text or "Check free disk space" in text
+
+
 def log_tail(log: Path, lines: int = 15) -> str:
     """Read the last lines of a log file, or nothing when it cannot be read."""
     try:

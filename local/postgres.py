@@ -31,6 +31,7 @@ from local.errors import (
     StartFailedError,
     log_tail,
     require_free_space,
+    tells_full_disk,
 )
 from local.paths import StateDirectory, write_private
 
@@ -42,7 +43,7 @@ DATABASE = "order_engine"
 ROLE = "order_engine"
 SUPERUSER = "postgres"
 MAX_CONNECTIONS = 200
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 STOP_SECONDS = 20.0
 
 
@@ -102,7 +103,10 @@ def start(directory: Path, *, port: int = 0, durable: bool = True) -> PostgresSe
     chosen_port = port or ports.free_port()
     process = _launch(files, chosen_port, account, durable=durable)
     _await_ready(files, process)
-    _create_database(chosen_port, password)
+    try:
+        _create_database(chosen_port, password)
+    except psycopg.Error as error:
+        raise _start_error(files, f"The database was not made: {error}") from error
     return PostgresServer(process.pid, chosen_port, password)
 
 
@@ -325,7 +329,7 @@ def _await_ready(files: _Files, process: subprocess.Popen[bytes]) -> None:
 
 def _start_error(files: _Files, message: str) -> LocalRuntimeError:
     tail = log_tail(files.log)
-    if "No space left on device" in tail:
+    if tells_full_disk(tail):
         return DiskFullError(
             f"{message} The disk of {files.root} is full.", hint="Free some space.", log=files.log
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +32,12 @@ API_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Settings:
-    """How to run a stack. Port 0 takes any free one, None the last one or else the usual one."""
+    """How to run a stack.
+
+    Port 0 takes any free one, None the last one or else the usual one. `durable=False` does not
+    wait for the disk (for tests). `fresh_emulator` forgets what the emulator has saved; the orders
+    are in Postgres.
+    """
 
     emulator_port: int | None = None
     postgres_port: int | None = None
@@ -41,6 +47,7 @@ class Settings:
     concurrency: int = DEFAULT_CONCURRENCY
     template: Path = DEFAULT_TEMPLATE
     durable: bool = True
+    fresh_emulator: bool = False
 
 
 def up(state: StateDirectory, settings: Settings) -> Stack:
@@ -194,9 +201,12 @@ def _start_servers(state: StateDirectory, settings: Settings) -> tuple[PostgresS
         postgres.stop(state.postgres)
     server = postgres.start(state.postgres, port=postgres_port, durable=settings.durable)
     options = EmulatorOptions(auth=settings.auth, concurrency=settings.concurrency)
-    if cloud is None or (cloud.port, cloud.options) != (emulator_port, options):
+    as_wanted = cloud is not None and (cloud.port, cloud.options) == (emulator_port, options)
+    if cloud is None or not as_wanted or settings.fresh_emulator:
         # Also ends the workers that a killed emulator left behind.
         emulator.stop(state.root)
+        if settings.fresh_emulator:
+            shutil.rmtree(state.emulator, ignore_errors=True)
         cloud = emulator.start(state.emulator, root=state.root, port=emulator_port, options=options)
     return server, cloud
 
