@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from order_engine.acceptance import Acceptance
     from order_engine.adapters.order_stream import OrderStream
     from order_engine.adapters.postgres import PostgresOrders
+    from order_engine.adapters.state_machine import StepFunctionsExecutions
+    from order_engine.amendment import Amendments
+    from order_engine.cancellation import Cancellation
     from order_engine.ports import Venue as VenuePort
     from order_engine.queries import OrderQueries
 
@@ -48,16 +51,40 @@ def stream() -> "OrderStream":
 
 
 @cache
+def executions() -> "StepFunctionsExecutions":
+    """Return the executions of the state machine."""
+    from order_engine.adapters.state_machine import StepFunctionsExecutions
+
+    return StepFunctionsExecutions(settings().state_machine_arn)
+
+
+@cache
+def cancellation() -> "Cancellation":
+    """Return the service that calls orders off."""
+    from order_engine.cancellation import Cancellation
+
+    return Cancellation(orders(), stream(), executions())
+
+
+@cache
+def amendments() -> "Amendments":
+    """Return the service that changes orders at rest."""
+    from order_engine.amendment import Amendments
+
+    return Amendments(orders(), clock)
+
+
+@cache
 def acceptance() -> "Acceptance":
     """Return the service that takes orders in."""
     from order_engine.acceptance import Acceptance
-    from order_engine.adapters.state_machine import StepFunctionsExecutions
 
     return Acceptance(
         orders(),
         stream(),
-        StepFunctionsExecutions(settings().state_machine_arn),
+        executions(),
         venues(),
+        clock,
         lambda: str(uuid.uuid4()),
     )
 

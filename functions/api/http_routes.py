@@ -11,11 +11,12 @@ import pages
 from aws_lambda_powertools.event_handler import CORSConfig, Response
 from aws_lambda_powertools.event_handler.openapi.params import Header, Path, Query
 from http_errors import HttpApi, answer_with_problems
-from openapi_document import API_VERSION, document_of, replies
+from openapi_document import API_VERSION, ORDER_PATHS, document_of, replies
 
 from order_engine.bodies import parse_json_object
-from order_engine.errors import Rejected
-from order_engine.orders import OrderType
+from order_engine.errors import Rejected, StreamUnavailable
+from order_engine.order_rows import TICKET_LIFETIME
+from order_engine.orders import Order, OrderType
 from order_engine.queries import StatusFilter, compare_quotes
 from order_engine.replies import (
     DatabaseHealth,
@@ -24,6 +25,8 @@ from order_engine.replies import (
     OrderPage,
     OrderWithEvents,
     QuoteComparison,
+    StreamTicket,
+    stream_url,
 )
 from order_engine.requests import (
     DEFAULT_USER_ID,
@@ -32,6 +35,7 @@ from order_engine.requests import (
     IdempotencyKey,
     TokenSymbol,
     UserId,
+    amendment_of,
     check_swap,
     order_terms,
     own_user,
@@ -93,11 +97,16 @@ def submit_order(
     headers: dict[str, str | list[str]] = {"Location": f"/api/orders/{order_id}"}
     if accepted.replayed:
         headers["Idempotency-Replayed"] = "true"
-    reply = OrderAccepted.of(accepted.order, websocket_url=services.settings().websocket_url)
+    reply = OrderAccepted.of(
+        accepted.order,
+        websocket_url=services.settings().websocket_url,
+        ticket=_ticket(accepted.order.user_id, order_id),
+        warnings=accepted.warnings,
+    )
     return Response(202, JSON, reply, headers)
 
 
-for _path in ("/api/orders/execute", "/api/orders", "/orders/execute"):
+for _path in ORDER_PATHS:
     app.post(
         _path,
         summary="Submit an order",
@@ -129,6 +138,55 @@ def get_order(orderId: Annotated[UUID, Path()]) -> Response[OrderWithEvents]:  #
     order_id = str(orderId)
     api_telemetry.name_order(order_id)
     return Response(200, JSON, services.queries().one(order_id, caller=_caller()))
+
+
+@app.delete(
+    "/api/orders/<orderId>",
+    summary="Cancel an order",
+    description="Possible until the order is submitted: what was sent cannot be called back.",
+    tags=ORDERS,
+    responses=replies(200, "The order is canceled, by this request or before.", 404, 409, 422),
+)
+def cancel_order(orderId: Annotated[UUID, Path()]) -> Response[Order]:  # noqa: N803
+    """Call an order off."""
+    order = _own_order(orderId)
+    canceled = services.cancellation().cancel(order.order_id)
+    return Response(200, JSON, canceled or order)
+
+
+@app.patch(
+    "/api/orders/<orderId>",
+    summary="Amend an order at rest",
+    description="Changes `limitPrice`, `expiresAt` or `slippageTolerance` while it is `open`.",
+    tags=ORDERS,
+    responses=replies(200, "The order as amended.", 400, 404, 409, 413, 422),
+)
+def amend_order(orderId: Annotated[UUID, Path()]) -> Response[Order]:  # noqa: N803
+    """Change the terms of an order at rest."""
+    amendment = amendment_of(parse_json_object(_body()))
+    order = _own_order(orderId)
+    return Response(200, JSON, services.amendments().amend(order, amendment))
+
+
+@app.post(
+    "/api/stream-tickets",
+    summary="Get a ticket for a stream of all your orders",
+    description="For clients whose WebSocket cannot carry a token. A ticket works once, for 60 s.",
+    tags=ORDERS,
+    status_code=201,
+    responses=replies(201, "The ticket.", 422),
+)
+def issue_stream_ticket(user_id: UserFilter = None) -> Response[StreamTicket]:
+    """Issue a ticket for one connection that streams all of the user's orders."""
+    user = own_user(user_id, _caller()) or DEFAULT_USER_ID
+    now = services.clock.now()
+    ticket = services.stream().issue_ticket(user, None, now)
+    reply = StreamTicket(
+        ticket=ticket,
+        ws_url=stream_url(services.settings().websocket_url, {"ticket": ticket, "userId": user}),
+        expires_at=now + TICKET_LIFETIME,
+    )
+    return Response(201, JSON, reply)
 
 
 @app.get(
@@ -221,7 +279,27 @@ def get_openapi_document() -> Response[str]:
 
 @cache
 def _openapi_document(authenticated: bool) -> str:
-    return document_of(app, authenticated=authenticated)
+    return document_of(app, authenticated=authenticated, now=services.clock.now())
+
+
+def _own_order(order_id: UUID) -> Order:
+    """Return the order; raise ``Rejected`` (404) when there is none or it is someone else's."""
+    api_telemetry.name_order(str(order_id))
+    return services.queries().order(str(order_id), caller=_caller())
+
+
+def _ticket(user_id: str, order_id: str) -> str | None:
+    """Return a ticket for the order's stream where callers are authenticated.
+
+    None also while tickets cannot be stored: that is no reason to refuse an order that is placed.
+    """
+    if not services.settings().caller_required:
+        return None
+    try:
+        return services.stream().issue_ticket(user_id, order_id, services.clock.now())
+    except StreamUnavailable as error:
+        api_telemetry.logger.warning("accepted without a ticket", exc_info=error)
+        return None
 
 
 def _body() -> str | bytes | None:

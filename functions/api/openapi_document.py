@@ -2,19 +2,23 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.event_handler.openapi.types import COMPONENT_REF_TEMPLATE
 
 from order_engine.bodies import MAX_BODY_BYTES
+from order_engine.clock import timestamp_text
 from order_engine.problems import PROBLEM_CONTENT_TYPE, Problem
-from order_engine.requests import OrderRequest
+from order_engine.requests import AmendRequest, OrderRequest
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
     from aws_lambda_powertools.event_handler.openapi.types import OpenAPIResponse
 
 API_VERSION = "0.1.0"
+ORDER_PATHS = ("/api/orders/execute", "/api/orders", "/orders/execute")
+EXAMPLE_REST = timedelta(days=7)
 
 DESCRIPTION = """\
 Takes orders and executes each against two DEXs on Solana at the better price.
@@ -81,12 +85,35 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
             "maxRetries": 3,
         },
     },
+    "limit": {
+        "summary": "A limit order: rests until a venue pays 155 USDC or more per SOL",
+        "value": {
+            "type": "limit",
+            "tokenIn": "SOL",
+            "tokenOut": "USDC",
+            "amountIn": "1.5",
+            "limitPrice": "155.00",
+            "expiresAt": "2026-12-01T00:00:00Z",
+        },
+    },
+    "sniper": {
+        "summary": "A sniper order: rests until a pool of MOON opens",
+        "value": {
+            "type": "sniper",
+            "tokenIn": "SOL",
+            "tokenOut": "MOON",
+            "amountIn": "2",
+            "expiresAt": "2026-12-01T00:00:00Z",
+            "trigger": {"type": "poolCreated", "venue": "any", "minLiquidity": "10"},
+        },
+    },
 }
 
 _PROBLEMS: Mapping[int, str] = {
     400: "The body is missing, is not a JSON object or is not UTF-8.",
     401: "The caller is not authenticated.",
     404: "There is no such order, or it is not the caller's.",
+    409: "The order has gone too far for that.",
     413: f"The body is larger than {MAX_BODY_BYTES} bytes.",
     422: "A field is missing or wrong; `errors` names each.",
     429: "Too many requests.",
@@ -123,8 +150,8 @@ def replies(
     return documented
 
 
-def document_of(app: "APIGatewayHttpResolver", *, authenticated: bool) -> str:
-    """Return the document of the API as JSON."""
+def document_of(app: "APIGatewayHttpResolver", *, authenticated: bool, now: datetime) -> str:
+    """Return the document of the API as JSON; its examples expire some days after ``now``."""
     document: dict[str, Any] = json.loads(
         app.get_openapi_json_schema(
             title="Order Execution Engine", version=API_VERSION, description=DESCRIPTION
@@ -135,7 +162,7 @@ def document_of(app: "APIGatewayHttpResolver", *, authenticated: bool) -> str:
     schemas = document["components"]["schemas"]
     for unused in ("HTTPValidationError", "ValidationError", "ResponseValidationError"):
         schemas.pop(unused, None)
-    _add_order_body(document, schemas)
+    _add_bodies(document, schemas, now)
     for operation in _operations(document):
         _complete_replies(operation["responses"], authenticated=authenticated)
     _allow_absent_details(schemas["OrderEvent"])
@@ -150,7 +177,7 @@ def _operations(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield from path.values()
 
 
-def _add_order_body(document: Mapping[str, Any], schemas: dict[str, Any]) -> None:
+def _add_bodies(document: Mapping[str, Any], schemas: dict[str, Any], now: datetime) -> None:
     # The body is read by the engine itself, exactly and under all the names of its fields.
     schema = OrderRequest.model_json_schema(ref_template=COMPONENT_REF_TEMPLATE)
     schemas.update(schema.pop("$defs", {}))
@@ -159,17 +186,37 @@ def _add_order_body(document: Mapping[str, Any], schemas: dict[str, Any]) -> Non
         {"required": [name], "properties": {name: given}} for name in ("amountIn", "amount")
     ]
     schemas["OrderRequest"] = schema
-    for path in document["paths"].values():
-        if "post" in path:
-            path["post"]["requestBody"] = {
-                "required": True,
-                "content": {
-                    "application/json": {
-                        "schema": {"$ref": COMPONENT_REF_TEMPLATE.format(model="OrderRequest")},
-                        "examples": EXAMPLES,
-                    }
-                },
+    amend = AmendRequest.model_json_schema(ref_template=COMPONENT_REF_TEMPLATE)
+    schemas["AmendRequest"] = amend | {"minProperties": 1}
+    expires_at = timestamp_text(now + EXAMPLE_REST)
+    examples = {
+        name: {**example, "value": _dated(example["value"], expires_at)}
+        for name, example in EXAMPLES.items()
+    }
+    for name, path in document["paths"].items():
+        if "post" in path and name in ORDER_PATHS:
+            path["post"]["requestBody"] = _body_of("OrderRequest", examples)
+        if "patch" in path:
+            path["patch"]["requestBody"] = _body_of(
+                "AmendRequest",
+                {"price": {"summary": "Another limit", "value": {"limitPrice": "156.50"}}},
+            )
+
+
+def _body_of(model: str, examples: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": COMPONENT_REF_TEMPLATE.format(model=model)},
+                "examples": examples,
             }
+        },
+    }
+
+
+def _dated(value: Mapping[str, Any], expires_at: str) -> dict[str, Any]:
+    return {**value, "expiresAt": expires_at} if "expiresAt" in value else dict(value)
 
 
 def _complete_replies(responses: dict[str, Any], *, authenticated: bool) -> None:

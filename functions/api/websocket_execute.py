@@ -63,6 +63,7 @@ def _execute(
         "orderId": order.order_id,
         "replayed": accepted.replayed,
         "order": order.to_json_dict(),
+        "warnings": list(accepted.warnings),
     }
     if _subscribe(connection_id, order, greeting):
         return None

@@ -7,7 +7,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -16,6 +16,7 @@ from openapi_spec_validator import validate
 from tests.integration.conftest import STREAM_TABLE, Api, sample_event
 
 from order_engine.adapters import aws
+from order_engine.clock import timestamp_text
 from order_engine.errors import StreamUnavailable
 from order_engine.order_rows import Connection
 from order_engine.statuses import OrderStatus
@@ -209,6 +210,24 @@ def with_order(change: str) -> str:
     return f'{{"tokenIn":"SOL","tokenOut":"USDC",{change}}}'
 
 
+def with_limit(change: str) -> str:
+    """A limit order, good but for the change (a later field of a name counts)."""
+    given = {"limitPrice": '"limitPrice":1', "expiresAt": f'"expiresAt":"{soon()}"'}
+    fields = [text for name, text in given.items() if name not in change]
+    if "targetPrice" in change:
+        fields.remove(given["limitPrice"])
+    return with_order(",".join(['"amount":1,"type":"limit"', *fields, change]))
+
+
+def with_sniper(change: str) -> str:
+    """A sniper order, good but for the change."""
+    return with_order(f'"amount":1,"type":"sniper","expiresAt":"{soon()}",{change}')
+
+
+def soon() -> str:
+    return timestamp_text(datetime.now(UTC) + timedelta(hours=1))
+
+
 BAD_REQUESTS: list[tuple[str, str | None, int, list[str]]] = [
     ("negative", with_order('"amount":-1'), 422, ["amount"]),
     ("zero", with_order('"amountIn":0'), 422, ["amountIn"]),
@@ -231,7 +250,25 @@ BAD_REQUESTS: list[tuple[str, str | None, int, list[str]]] = [
      ["tokenIn", "tokenOut", "amount"]),
     ("unknown type", with_order('"amount":1,"type":"stop"'), 422, ["type"]),
     ("unknown orderType", with_order('"amount":1,"orderType":"stop"'), 422, ["orderType"]),
-    ("type to come", with_order('"amount":1,"type":"limit"'), 422, ["type"]),
+    ("limit without price and expiry", with_order('"amount":1,"type":"limit"'), 422,
+     ["expiresAt", "limitPrice"]),
+    ("sniper without trigger and expiry", with_order('"amount":1,"type":"sniper"'), 422,
+     ["expiresAt", "trigger"]),
+    ("expiry in the past", with_limit('"expiresAt":"2020-01-01T00:00:00Z"'), 422, ["expiresAt"]),
+    ("expiry far ahead", with_limit('"expiresAt":"2999-01-01T00:00:00Z"'), 422, ["expiresAt"]),
+    ("expiry without a zone", with_limit('"expiresAt":"2999-01-01T00:00:00"'), 422, ["expiresAt"]),
+    ("expiry that is a number", with_limit('"expiresAt":1893456000'), 422, ["expiresAt"]),
+    ("price 0", with_limit('"limitPrice":0'), 422, ["limitPrice"]),
+    ("price below 0", with_limit('"targetPrice":"-1"'), 422, ["targetPrice"]),
+    ("price with too many digits", with_limit('"limitPrice":"0.1234567890123456789"'), 422,
+     ["limitPrice"]),
+    ("trigger on a limit order", with_limit('"limitPrice":1,"trigger":{}'), 422, ["trigger"]),
+    ("price on a sniper order", with_sniper('"limitPrice":1,"trigger":{}'), 422, ["limitPrice"]),
+    ("unknown venue", with_sniper('"trigger":{"venue":"orca"}'), 422, ["trigger.venue"]),
+    ("negative liquidity", with_sniper('"trigger":{"minLiquidity":-1}'), 422,
+     ["trigger.minLiquidity"]),
+    ("unknown trigger", with_sniper('"trigger":{"type":"moon"}'), 422, ["trigger.type"]),
+    ("trigger that is a text", with_sniper('"trigger":"poolCreated"'), 422, ["trigger"]),
     ("slippage below 0", with_order('"amount":1,"slippage":-0.1'), 422, ["slippage"]),
     ("slippage above 1", with_order('"amount":1,"slippageTolerance":"1.5"'), 422,
      ["slippageTolerance"]),
@@ -366,7 +403,7 @@ def test_an_unknown_route_is_not_found(api: Api, path: str) -> None:
     ("method", "path", "allowed"),
     [
         ("PUT", "/api/orders", "GET, POST"),
-        ("PATCH", "/api/orders/3f0e9a6c-4f5d-4a39-9d0e-7d6c1f2b8a10", "GET"),
+        ("PUT", "/api/orders/3f0e9a6c-4f5d-4a39-9d0e-7d6c1f2b8a10", "DELETE, GET, PATCH"),
         ("DELETE", "/api/health", "GET"),
         ("BREW", "/api/quotes", "GET"),
         ("GET", "/orders/execute", "POST"),
@@ -717,7 +754,7 @@ def test_the_openapi_document_is_valid(start_api: Callable[..., Api], caller_req
         for operation in methods.values()
         if operation.get("security")
     ]
-    assert len(secured) == (7 if caller_required == "true" else 0)
+    assert len(secured) == (10 if caller_required == "true" else 0)
     assert all("401" in operation["responses"] for operation in secured)
 
 
@@ -732,6 +769,9 @@ def test_the_document_describes_every_route(api: Api) -> None:
         ("/orders/execute", "post"),
         ("/api/orders", "get"),
         ("/api/orders/{orderId}", "get"),
+        ("/api/orders/{orderId}", "delete"),
+        ("/api/orders/{orderId}", "patch"),
+        ("/api/stream-tickets", "post"),
         ("/api/orders/by-client-id/{clientOrderId}", "get"),
         ("/api/quotes", "get"),
         ("/api/health", "get"),
@@ -794,7 +834,8 @@ def test_execute_twice_with_a_key_is_one_order(api: Api, connection_id: str) -> 
     [
         ({"requestId": "r1", "tokenIn": "SOL"}, "VALIDATION_FAILED",
          ["amountIn", "tokenOut"], "r1"),
-        ({"requestId": "r1", **ORDER, "type": "limit"}, "ORDER_TYPE_NOT_SUPPORTED", ["type"], "r1"),
+        ({"requestId": "r1", **ORDER, "type": "limit"}, "VALIDATION_FAILED",
+         ["expiresAt", "limitPrice"], "r1"),
         ({"requestId": 5, **ORDER}, "VALIDATION_FAILED", ["requestId"], None),
         ({"requestId": "x" * 129, **ORDER}, "VALIDATION_FAILED", ["requestId"], None),
         ({"idempotencyKey": "a b", **ORDER}, "VALIDATION_FAILED", ["idempotencyKey"], None),

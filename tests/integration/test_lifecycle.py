@@ -137,7 +137,7 @@ def engine(orders: PostgresOrders) -> Engine:
         stream,
         executions,
         Lifecycle(orders, stream, SystemClock()),
-        Acceptance(orders, stream, executions, {}, lambda: str(uuid.uuid4())),
+        Acceptance(orders, stream, executions, {}, SystemClock(), lambda: str(uuid.uuid4())),
     )
 
 
@@ -341,7 +341,12 @@ def test_equal_requests_in_parallel_store_one_order_and_start_one_execution(
 
     def post(_: int) -> str:
         acceptance = Acceptance(
-            another_repository(), RecordingStream(), starts, {}, lambda: str(uuid.uuid4())
+            another_repository(),
+            RecordingStream(),
+            starts,
+            {},
+            SystemClock(),
+            lambda: str(uuid.uuid4()),
         )
         return acceptance.accept(terms, digest_of(terms), None).order.order_id
 

@@ -268,6 +268,7 @@ class LifecycleMachine(RuleBasedStateMachine):
             self.simulation.stream,
             self.simulation,
             {Venue.RAYDIUM: self.simulation.chain},
+            SystemClock(),
             lambda: str(uuid.uuid4()),
         )
         self.order_id = acceptance.accept(terms, "digest", None).order.order_id

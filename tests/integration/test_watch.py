@@ -120,6 +120,7 @@ class Desk:
             self.stream,
             self.executions,
             {Venue.RAYDIUM: self.raydium, Venue.METEORA: self.meteora},
+            SystemClock(),
             lambda: str(uuid.uuid4()),
         )
         return acceptance.accept(terms, terms.model_dump_json(), None)

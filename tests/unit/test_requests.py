@@ -1,6 +1,7 @@
 """What comes of an order's fields, and what is refused."""
 
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +16,7 @@ from order_engine.requests import (
     MAX_BASE_UNITS,
     IdempotencyKey,
     UserId,
+    amendment_of,
     check_swap,
     checked_text,
     order_terms,
@@ -260,15 +262,56 @@ def test_every_field_at_fault_is_named_at_once() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["type", "orderType"])
-@pytest.mark.parametrize("order_type", ["limit", "sniper"])
-def test_types_to_come_are_told_from_unknown_ones(name: str, order_type: str) -> None:
-    refusal = refusal_of(
-        f'{{"tokenIn": "SOL", "tokenOut": "USDC", "amount": 1, "{name}": "{order_type}"}}'
-    )
+LIMIT_ORDER = (
+    '{"tokenIn": "SOL", "tokenOut": "USDC", "amount": 1, "orderType": "limit",'
+    ' "expiresAt": "2026-12-01T00:00:00+01:00"%s}'
+)
+SNIPER_ORDER = (
+    '{"tokenIn": "SOL", "tokenOut": "MOON", "amount": 1, "type": "sniper",'
+    ' "expiresAt": "2026-12-01T00:00:00Z", "trigger": {"maxPrice": 0.1}%s}'
+)
 
-    assert (refusal.status, refusal.code) == (422, "ORDER_TYPE_NOT_SUPPORTED")
-    assert [error.field for error in refusal.errors] == [name]
+
+@pytest.mark.parametrize("name", ["limitPrice", "targetPrice"])
+def test_limit_order_takes_its_price_under_either_name(name: str) -> None:
+    terms = terms_of(LIMIT_ORDER % f', "{name}": "155.50"')
+
+    assert terms.limit_price == Decimal("155.5")
+    assert terms.expires_at == datetime(2026, 11, 30, 23, tzinfo=UTC)
+
+
+def test_sniper_order_takes_its_trigger_and_a_wide_tolerance() -> None:
+    terms = terms_of(SNIPER_ORDER % "")
+
+    assert terms.trigger is not None
+    assert (terms.trigger.venue, terms.trigger.max_price) == ("any", Decimal("0.1"))
+    assert terms.slippage_bps == 1000
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        ('{"limitPrice": 0}', {"limitPrice"}),
+        ('{"targetPrice": "x"}', {"targetPrice"}),
+        ('{"limitPrice": 1, "targetPrice": 2}', {"targetPrice"}),
+        ('{"slippage": 2}', {"slippage"}),
+        ('{"slippage": 0.1, "slippageBps": 10}', {"slippageBps"}),
+        ('{"expiresAt": "tomorrow"}', {"expiresAt"}),
+        ('{"amountIn": 5}', {"limitPrice"}),
+        ("{}", {"limitPrice"}),
+    ],
+)
+def test_bad_amendment_is_refused_naming_the_field(body: str, fields: set[str]) -> None:
+    with pytest.raises(Rejected) as refusal:
+        amendment_of(parse_json_object(body))
+
+    assert {error.field for error in refusal.value.errors} == fields
+
+
+def test_amendment_names_only_what_changes() -> None:
+    amendment = amendment_of(parse_json_object('{"targetPrice": "160", "slippage": "0.01"}'))
+
+    assert amendment.to_columns() == {"limit_price": Decimal(160), "slippage_bps": 100}
 
 
 def test_an_authenticated_caller_owns_the_order() -> None:

@@ -13,12 +13,13 @@ from order_engine.errors import (
     StreamUnavailable,
 )
 from order_engine.events import first_event
+from order_engine.expiry import check_expiry
 from order_engine.failures import FailureCode
 from order_engine.lifecycle import stream_outbox
 from order_engine.money import decimal_text
 from order_engine.orders import Order, OrderTerms, OrderType, Quote
 from order_engine.orders import Venue as VenueName
-from order_engine.ports import EventStream, ExecutionStarter, OrderRepository, Venue
+from order_engine.ports import Clock, EventStream, ExecutionStarter, OrderRepository, Venue
 from order_engine.statuses import OrderStatus
 from order_engine.transitions import Guard, NewOrder, Transition
 
@@ -45,12 +46,14 @@ class Acceptance:
         stream: EventStream,
         executions: ExecutionStarter,
         venues: Mapping[VenueName, Venue],
+        clock: Clock,
         new_order_id: Callable[[], str],
     ) -> None:
         self._orders = orders
         self._stream = stream
         self._executions = executions
         self._venues = venues
+        self._clock = clock
         self._new_order_id = new_order_id
 
     def accept(self, terms: OrderTerms, terms_digest: str, idempotency_key: str | None) -> Accepted:
@@ -64,8 +67,7 @@ class Acceptance:
         """
         key = effective_key(terms, idempotency_key)
         is_met = self._is_met(terms)
-        if is_met and terms.trigger and not terms.trigger.allow_existing:
-            self._refuse_unless_stored(terms, key)
+        self._check_moment(terms, key, is_met=is_met)
         storage = self._orders.insert(
             NewOrder(
                 order_id=self._new_order_id(),
@@ -104,14 +106,15 @@ class Acceptance:
             if terms.trigger is None or terms.trigger.venue in ("any", name)
         ]
 
-    def _refuse_unless_stored(self, terms: OrderTerms, key: str | None) -> None:
-        if key is None or not self._orders.is_stored(terms.user_id, key):
-            raise Rejected(
-                FailureCode.POOL_ALREADY_OPEN,
-                f"a pool of {terms.token_in} and {terms.token_out} is open already; send a market"
-                " order, or say allowExisting in the trigger",
-                errors=[FieldError("trigger", "its pool is open already", "pool_already_open")],
-            )
+    def _check_moment(self, terms: OrderTerms, key: str | None, *, is_met: bool) -> None:
+        """Raise ``Rejected`` for what is too late, unless it repeats a request that was not."""
+        try:
+            check_expiry(terms.expires_at, self._clock.now())
+            if is_met:
+                _check_pool_is_awaited(terms)
+        except Rejected:
+            if key is None or not self._orders.is_stored(terms.user_id, key):
+                raise
 
     def _put_to_rest(self, order: Order) -> Order:
         result = self._orders.move(
@@ -139,6 +142,17 @@ class Acceptance:
             self._executions.start(order.order_id, order.execution)
         except ExecutionNotStarted:
             logger.warning("start left to the reconciler", extra={"order_id": order.order_id})
+
+
+def _check_pool_is_awaited(terms: OrderTerms) -> None:
+    if terms.trigger is None or terms.trigger.allow_existing:
+        return
+    raise Rejected(
+        FailureCode.POOL_ALREADY_OPEN,
+        f"a pool of {terms.token_in} and {terms.token_out} is open already; send a market order,"
+        " or say allowExisting in the trigger",
+        errors=[FieldError("trigger", "its pool is open already", "pool_already_open")],
+    )
 
 
 def _quote(venue: Venue, terms: OrderTerms) -> Quote | None:

@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import Enum, auto
 from typing import Any
+
+TICKET_LIFETIME = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)

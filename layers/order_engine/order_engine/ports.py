@@ -152,6 +152,14 @@ class ReconcilableOrders(OrderRepository, Protocol):
         ...
 
 
+class AmendableOrders(Protocol):
+    """Change the terms of orders at rest."""
+
+    def amend(self, order_id: str, changes: Mapping[str, Any]) -> tuple[Order | None, bool]:
+        """Return the order as it then stands, and whether it was at rest and thus changed."""
+        ...
+
+
 class RestingOrders(OrderRepository, Protocol):
     """Find, release, expire and amend orders at rest."""
 

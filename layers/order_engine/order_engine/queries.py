@@ -83,11 +83,16 @@ class OrderQueries:
     def __init__(self, orders: OrderReader) -> None:
         self._orders = orders
 
-    def one(self, order_id: str, *, caller: str | None) -> OrderWithEvents:
-        """Return an order with its events; raise ``Rejected`` (404) when there is none."""
+    def order(self, order_id: str, *, caller: str | None) -> Order:
+        """Return an order; raise ``Rejected`` (404) when there is none."""
         order = self._orders.get(order_id)
         if order is None or caller not in (None, order.user_id):
             raise order_not_found()
+        return order
+
+    def one(self, order_id: str, *, caller: str | None) -> OrderWithEvents:
+        """Return an order with its events; raise ``Rejected`` (404) when there is none."""
+        order = self.order(order_id, caller=caller)
         return OrderWithEvents.of(order, self._orders.events_of(order_id))
 
     def by_client_id(self, user_id: str, client_order_id: str) -> OrderWithEvents:

@@ -1,6 +1,8 @@
 """What the HTTP API answers, besides problems."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
+from urllib.parse import urlencode
 
 from pydantic import Field, PlainSerializer
 
@@ -17,15 +19,35 @@ class OrderAccepted(Order, defer_build=True):
 
     message: str
     ws_url: str = Field(description="WebSocket URL that replays and streams the order's events")
+    warnings: tuple[str, ...] = Field(
+        default=(), description="what may surprise, for instance a limit that is marketable already"
+    )
 
     @classmethod
-    def of(cls, order: Order, *, websocket_url: str) -> "OrderAccepted":
+    def of(
+        cls, order: Order, *, websocket_url: str, ticket: str | None, warnings: tuple[str, ...] = ()
+    ) -> "OrderAccepted":
         """Show a stored order; ``websocket_url`` is the API's, without the order."""
         return cls(
             **dict(order),
             message="Order accepted. Connect to wsUrl for its events.",
-            ws_url=f"{websocket_url}?orderId={order.order_id}",
+            ws_url=stream_url(websocket_url, {"orderId": order.order_id, "ticket": ticket}),
+            warnings=warnings,
         )
+
+
+def stream_url(websocket_url: str, parameters: Mapping[str, str | None]) -> str:
+    """Return the URL to connect to, with the parameters that have a value."""
+    given = {name: value for name, value in parameters.items() if value is not None}
+    return f"{websocket_url}?{urlencode(given)}"
+
+
+class StreamTicket(DomainModel):
+    """Let one connection stream all of the caller's orders."""
+
+    ticket: str
+    ws_url: str = Field(description="WebSocket URL that carries the ticket; it works once")
+    expires_at: Timestamp
 
 
 class OrderWithEvents(Order, defer_build=True):

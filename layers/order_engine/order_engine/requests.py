@@ -23,18 +23,19 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
+from order_engine.amendment import Amendment
 from order_engine.errors import FieldError, Rejected
+from order_engine.expiry import MAX_REST
 from order_engine.money import BASIS_POINTS, decimal_text, to_base_units
 from order_engine.orders import OrderTerms, OrderType, SniperTrigger
 from order_engine.tokens import TOKENS
 
 DEFAULT_USER_ID = "anonymous"
 DEFAULT_SLIPPAGE_BPS = 50
+DEFAULT_SNIPER_SLIPPAGE_BPS = 1_000
 DEFAULT_MAX_RETRIES = 3
 MAX_BASE_UNITS = 2**64 - 1
 """Solana's token amounts are unsigned 64-bit integers."""
-
-SUPPORTED_ORDER_TYPES = frozenset({OrderType.MARKET})
 
 IDEMPOTENCY_KEY_PATTERN = r"^[\x21-\x7e]{1,255}$"
 CLIENT_ORDER_ID_PATTERN = r"^[A-Za-z0-9._~!$&'()*+,;=:@-]{1,128}$"
@@ -162,7 +163,7 @@ Price = Annotated[
 _Liquidity = Annotated[
     _Number,
     AfterValidator(_not_negative),
-    _number_schema("Value in units of tokenOut.", _ANY_NUMBER, minimum=0),
+    _number_schema("Least value of the pool, in units of tokenIn.", _ANY_NUMBER, minimum=0),
 ]
 _SlippageFraction = Annotated[
     _Number,
@@ -170,7 +171,8 @@ _SlippageFraction = Annotated[
     WithJsonSchema(
         {
             "description": "How much less than quoted may come out, as a fraction in whole basis "
-            f"points. Without it the tolerance is {DEFAULT_SLIPPAGE_BPS} basis points (0.005).",
+            f"points. Without it the tolerance is {DEFAULT_SLIPPAGE_BPS} basis points, for sniper "
+            f"orders {DEFAULT_SNIPER_SLIPPAGE_BPS}.",
             "anyOf": [
                 {"type": "string", "pattern": r"^(0(\.[0-9]{1,4})?|1(\.0{1,4})?)$"},
                 {"type": "number", "minimum": 0, "maximum": 1, "multipleOf": 0.0001},
@@ -178,6 +180,19 @@ _SlippageFraction = Annotated[
         }
     ),
 ]
+_SlippageBps = Annotated[
+    int,
+    BeforeValidator(_whole_number(0, BASIS_POINTS)),
+    WithJsonSchema(
+        {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": BASIS_POINTS,
+            "description": "The tolerance in basis points, instead of the fraction.",
+        }
+    ),
+]
+ExpiresAt = Annotated[AwareDatetime, BeforeValidator(_text)]
 TokenSymbol = Annotated[
     str, AfterValidator(_known_token), WithJsonSchema({"type": "string", "enum": list(TOKENS)})
 ]
@@ -232,21 +247,7 @@ class OrderRequest(_Request):
     amount: AmountIn | None = None
     slippage_tolerance: _SlippageFraction | None = None
     slippage: _SlippageFraction | None = None
-    slippage_bps: (
-        Annotated[
-            int,
-            BeforeValidator(_whole_number(0, BASIS_POINTS)),
-            WithJsonSchema(
-                {
-                    "type": "integer",
-                    "minimum": 0,
-                    "maximum": BASIS_POINTS,
-                    "description": "The tolerance in basis points, instead of the fraction.",
-                }
-            ),
-        ]
-        | None
-    ) = None
+    slippage_bps: _SlippageBps | None = None
     max_retries: (
         Annotated[
             int,
@@ -265,8 +266,10 @@ class OrderRequest(_Request):
     ) = None
     limit_price: Price | None = None
     target_price: Price | None = None
-    expires_at: Annotated[AwareDatetime, BeforeValidator(_text)] | None = Field(
-        default=None, description="Until when a limit or sniper order may wait (with time zone)."
+    expires_at: ExpiresAt | None = Field(
+        default=None,
+        description="Until when a limit or sniper order may wait: with a time zone, at most "
+        f"{MAX_REST.days} days ahead.",
     )
     trigger: TriggerRequest | None = None
 
@@ -284,7 +287,7 @@ def order_terms(fields: Mapping[str, Any], *, caller: str | None = None) -> Orde
     except ValidationError as error:
         raise refusal(_missing_amount(given) + field_errors(error.errors())) from None
     reader = _Reader(request, given)
-    order_type, type_name = reader.one_of("type", "orderType")
+    order_type, _ = reader.one_of("type", "orderType")
     amount_in, amount_name = reader.one_of("amountIn", "amount")
     slippage, slippage_name = reader.one_of("slippageTolerance", "slippage")
     limit_price, _ = reader.one_of("limitPrice", "targetPrice")
@@ -294,25 +297,11 @@ def order_terms(fields: Mapping[str, Any], *, caller: str | None = None) -> Orde
         *_user_errors(request.user_id, caller),
         *_swap_errors(request.token_in, request.token_out, amount_in, amount_name),
     ]
-    if slippage is not None and request.slippage_bps is not None:
-        errors.append(
-            FieldError("slippageBps", f"may not be given beside {slippage_name}", "conflict")
-        )
+    errors += _slippage_errors(slippage, slippage_name, request.slippage_bps)
     order_type = order_type or OrderType.MARKET
-    if order_type is OrderType.MARKET:
-        errors += [
-            FieldError(name, "does not belong to a market order", "not_applicable")
-            for name in ("limitPrice", "targetPrice", "expiresAt", "trigger")
-            if name in given
-        ]
+    errors += _type_errors(order_type, given)
     if errors:
         raise refusal(errors)
-    if order_type not in SUPPORTED_ORDER_TYPES:
-        raise Rejected(
-            "ORDER_TYPE_NOT_SUPPORTED",
-            f"{order_type} orders are not supported yet.",
-            errors=[FieldError(type_name, "is not supported yet", "not_supported")],
-        )
     return OrderTerms(
         client_order_id=request.client_order_id,
         user_id=caller or request.user_id or DEFAULT_USER_ID,
@@ -321,7 +310,7 @@ def order_terms(fields: Mapping[str, Any], *, caller: str | None = None) -> Orde
         token_in=request.token_in,
         token_out=request.token_out,
         amount_in=amount_in,
-        slippage_bps=_slippage_bps(slippage, request.slippage_bps),
+        slippage_bps=_slippage_bps(order_type, slippage, request.slippage_bps),
         max_retries=(DEFAULT_MAX_RETRIES if request.max_retries is None else request.max_retries),
         limit_price=limit_price,
         expires_at=request.expires_at,
@@ -329,6 +318,61 @@ def order_terms(fields: Mapping[str, Any], *, caller: str | None = None) -> Orde
             SniperTrigger.model_validate(request.trigger.model_dump()) if request.trigger else None
         ),
     )
+
+
+_TYPE_FIELDS: Mapping[OrderType, tuple[frozenset[str], frozenset[str]]] = {
+    OrderType.MARKET: (frozenset(), frozenset()),
+    OrderType.LIMIT: (frozenset({"limitPrice", "expiresAt"}), frozenset({"targetPrice"})),
+    OrderType.SNIPER: (frozenset({"trigger", "expiresAt"}), frozenset()),
+}
+"""What each type must have, and the other names it may come under."""
+
+
+def _type_errors(order_type: OrderType, given: Mapping[str, Any]) -> list[FieldError]:
+    needed, aliases = _TYPE_FIELDS[order_type]
+    missing = [
+        FieldError(name, f"is required for a {order_type} order", "missing")
+        for name in sorted(needed)
+        if name not in given and not (name == "limitPrice" and "targetPrice" in given)
+    ]
+    foreign = [
+        FieldError(name, f"does not belong to a {order_type} order", "not_applicable")
+        for name in ("limitPrice", "targetPrice", "expiresAt", "trigger")
+        if name in given and name not in needed | aliases
+    ]
+    return missing + foreign
+
+
+class AmendRequest(_Request):
+    """Hold what may be changed of an order at rest."""
+
+    limit_price: Price | None = None
+    target_price: Price | None = None
+    slippage_tolerance: _SlippageFraction | None = None
+    slippage: _SlippageFraction | None = None
+    slippage_bps: _SlippageBps | None = None
+    expires_at: ExpiresAt | None = None
+
+
+def amendment_of(fields: Mapping[str, Any]) -> Amendment:
+    """Return the changes that a request's fields come to; raise ``Rejected``."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    try:
+        request = AmendRequest.model_validate(given)
+    except ValidationError as error:
+        raise refusal(field_errors(error.errors())) from None
+    reader = _Reader(request, given)
+    limit_price, _ = reader.one_of("limitPrice", "targetPrice")
+    slippage, slippage_name = reader.one_of("slippageTolerance", "slippage")
+    errors = [*reader.conflicts, *_slippage_errors(slippage, slippage_name, request.slippage_bps)]
+    if errors:
+        raise refusal(errors)
+    slippage_bps = request.slippage_bps if slippage is None else int(slippage.scaleb(4))
+    amendment = Amendment(limit_price, request.expires_at, slippage_bps)
+    if amendment == Amendment():
+        message = "is required, or expiresAt, or slippageTolerance"
+        raise refusal([FieldError("limitPrice", message, "missing")])
+    return amendment
 
 
 def check_swap(token_in: str, token_out: str, amount_in: Decimal) -> None:
@@ -373,10 +417,18 @@ def refusal(errors: Sequence[FieldError]) -> Rejected:
     return Rejected("VALIDATION_FAILED", f"{first.field} {first.message}{more}.", errors=errors)
 
 
+def _slippage_errors(
+    slippage: Decimal | None, slippage_name: str, slippage_bps: int | None
+) -> list[FieldError]:
+    if slippage is None or slippage_bps is None:
+        return []
+    return [FieldError("slippageBps", f"may not be given beside {slippage_name}", "conflict")]
+
+
 class _Reader:
     """Read fields that have two names."""
 
-    def __init__(self, request: OrderRequest, given: Mapping[str, Any]) -> None:
+    def __init__(self, request: BaseModel, given: Mapping[str, Any]) -> None:
         self._values = request.model_dump(by_alias=True)
         self._given = given
         self.conflicts: list[FieldError] = []
@@ -437,10 +489,13 @@ def _swap_errors(
     return errors
 
 
-def _slippage_bps(fraction: Decimal | None, basis_points: int | None) -> int:
+def _slippage_bps(order_type: OrderType, fraction: Decimal | None, basis_points: int | None) -> int:
     if fraction is not None:
         return int(fraction.scaleb(4))
-    return DEFAULT_SLIPPAGE_BPS if basis_points is None else basis_points
+    if basis_points is not None:
+        return basis_points
+    is_sniper = order_type is OrderType.SNIPER
+    return DEFAULT_SNIPER_SLIPPAGE_BPS if is_sniper else DEFAULT_SLIPPAGE_BPS
 
 
 def _field_name(location: Sequence[object]) -> str:

@@ -30,6 +30,7 @@ from order_engine.adapters import aws
 from order_engine.clock import timestamp_text
 from order_engine.errors import StreamUnavailable
 from order_engine.order_rows import (
+    TICKET_LIFETIME,
     Connection,
     OrderRows,
     StoredEvent,
@@ -51,7 +52,6 @@ EVENT_LIFETIME = timedelta(days=35)
 CONNECTION_LIFETIME = timedelta(hours=2, minutes=15)
 """API Gateway closes a WebSocket after 2 hours; what ``$disconnect`` missed goes by TTL."""
 
-TICKET_LIFETIME = timedelta(seconds=60)
 
 MAX_SUBSCRIPTIONS = 100
 """Per connection; each costs a row and a post per event, and a user's stream needs only one."""
