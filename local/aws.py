@@ -58,6 +58,23 @@ def stack_outputs(endpoint_url: str, stack_name: str) -> dict[str, str]:
     return {item["OutputKey"]: item["OutputValue"] for item in description.get("Outputs", [])}
 
 
+def failures(endpoint_url: str, stack_name: str) -> list[str]:
+    """Return what failed in the stack's last deploy and why, first failure first."""
+    cloudformation = client("cloudformation", endpoint_url)
+    found: list[str] = []
+    try:
+        events = cloudformation.describe_stack_events(StackName=stack_name)["StackEvents"]
+    except ClientError:
+        return found
+    for event in events:  # the newest first
+        status, logical_id = event["ResourceStatus"], event["LogicalResourceId"]
+        if logical_id == stack_name and status in ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS"):
+            break
+        if status.endswith("_FAILED"):
+            found.append(f"{logical_id}: {event.get('ResourceStatusReason', status)}")
+    return found[::-1]
+
+
 def delete_stack(endpoint_url: str, stack_name: str) -> None:
     """Delete the stack and wait until it is gone."""
     cloudformation = client("cloudformation", endpoint_url)

@@ -151,10 +151,7 @@ def deploy(state: StateDirectory, target: Target, built_template: Path) -> Deplo
     """
     aws.ensure_bucket(target.endpoint_url, BUCKET)
     _recover_failed_stack(target)
-    _sam(
-        state,
-        target,
-        "deploy",
+    arguments = (
         f"--template-file={built_template}",
         f"--stack-name={target.stack_name}",
         f"--s3-bucket={BUCKET}",
@@ -164,8 +161,14 @@ def deploy(state: StateDirectory, target: Target, built_template: Path) -> Deplo
         "--no-fail-on-empty-changeset",
         "--no-progressbar",
         f"--parameter-overrides={_parameters_file(state, target)}",
-        timeout_seconds=DEPLOY_SECONDS,
     )
+    try:
+        _sam(state, target, "deploy", *arguments, timeout_seconds=DEPLOY_SECONDS)
+    except DeployFailedError as error:
+        # Whole, where the table of `sam deploy` cuts the reasons short.
+        reasons = aws.failures(target.endpoint_url, target.stack_name)
+        error.hint = "\n".join(reasons) or error.hint
+        raise
     outputs = aws.stack_outputs(target.endpoint_url, target.stack_name)
     return Deployment(outputs, dict(target.parameters))
 

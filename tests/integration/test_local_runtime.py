@@ -371,6 +371,24 @@ def test_up_with_a_template_that_does_not_deploy_tells_why(
     assert caught.value.log.exists()
 
 
+def test_up_after_a_first_deploy_that_failed_deploys_anew(template: Path, tmp_path: Path) -> None:
+    state = StateDirectory.at(tmp_path)
+    broken = template.with_name("missing-layer.yaml")
+    layer = "arn:aws:lambda:us-east-1:000000000000:layer:no-such-layer:1"
+    broken.write_text(TEMPLATE.replace("Timeout: 10", f"Timeout: 10\n      Layers: ['{layer}']"))
+    try:
+        with pytest.raises(DeployFailedError) as caught:
+            runtime.up(state, Settings(0, 0, template=broken, durable=False))
+        assert "ApiFunction: " in caught.value.hint
+        assert "no-such-layer" in caught.value.hint
+
+        running = runtime.up(state, Settings(template=template, durable=False))
+
+        assert greeting(running)["greeting"] == "hello there"
+    finally:
+        runtime.down(state)
+
+
 def test_two_stacks_run_side_by_side(running: Stack, template: Path, tmp_path: Path) -> None:
     first = running
     with running_stack(tmp_path, parameters={"Greeting": "second"}, template=template) as second:
