@@ -201,7 +201,7 @@ def print_result(result: RunResult) -> None:
         "failed by code": _counts(figures.failed_by_code),
         "lost (no final event)": str(figures.lost),
         "incomplete / out of order": f"{figures.incomplete} / {figures.out_of_order}",
-        "events delivered twice": str(figures.duplicates),
+        "events delivered twice / disconnects": f"{figures.duplicates} / {figures.disconnects}",
         "orders with more than one attempt": str(figures.orders_with_retries),
         "POST p50 / p95 / max": _distribution(figures.post),
         "end to end p50 / p95 / max": _distribution(figures.end_to_end),
@@ -214,13 +214,41 @@ def print_result(result: RunResult) -> None:
             f"{stored.below_minimum} / {stored.landed_twice} / {stored.confirmed_without_landing}"
         ),
     }
-    for part, use in result.footprint.items():
-        rows[f"{part}: memory, processor, processes"] = (
-            f"{use.peak_memory_mib:,.0f} MiB, {use.share_of_machine:.0%}, {use.processes}"
-        )
     for label, value in rows.items():
         table.add_row(label, value)
     console.print(table)
+    print_footprint(result)
+
+
+def print_footprint(result: RunResult) -> None:
+    """Print what the parts took, and the sum of it, as a table."""
+    table = Table(title="What it took", title_justify="left")
+    table.add_column("part")
+    for heading in ("processes", "peak memory MiB", "CPU s", "CPU ms per order", "of the machine"):
+        table.add_column(heading, justify="right")
+    uses = result.footprint
+    for part in sorted(uses, key=lambda name: -uses[name].cpu_seconds):
+        _add_use(table, part, uses[part], result.figures.orders)
+    total = PartUse(
+        processes=sum(use.processes for use in uses.values()),
+        peak_memory_mib=sum(use.peak_memory_mib for use in uses.values()),
+        cpu_seconds=sum(use.cpu_seconds for use in uses.values()),
+        share_of_machine=sum(use.share_of_machine for use in uses.values()),
+    )
+    table.add_section()
+    _add_use(table, "all", total, result.figures.orders)
+    console.print(table)
+
+
+def _add_use(table: Table, part: str, use: PartUse, orders: int) -> None:
+    table.add_row(
+        part,
+        str(use.processes),
+        f"{use.peak_memory_mib:,.0f}",
+        f"{use.cpu_seconds:.1f}",
+        f"{use.cpu_seconds * 1000 / orders:.0f}",
+        f"{use.share_of_machine:.0%}",
+    )
 
 
 def _distribution(distribution: Distribution) -> str:

@@ -50,6 +50,7 @@ class LoadFigures(BaseModel):
     incomplete: int
     out_of_order: int
     duplicates: int
+    disconnects: int
     orders_with_retries: int
     confirmed_per_minute: float
     post: Distribution
@@ -115,6 +116,7 @@ def load_figures(recording: Recording) -> LoadFigures:
             for seen in lives.values()
             for one in seen
         ),
+        disconnects=recording.disconnects,
         orders_with_retries=sum(
             any(sum(a.status == "routing" for a in one) > 1 for one in seen)
             for seen in lives.values()

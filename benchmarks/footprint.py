@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,7 +17,8 @@ from pydantic.alias_generators import to_camel
 from local.stack import Stack, StackProcesses
 
 SAMPLE_SECONDS = 1.0
-PARTS = ("emulator", "workers", "postgres", "client")
+# The emulator gives each worker a folder with the name of its function.
+WORKER_FOLDER = re.compile(r"ministack-lambda-.*?-?([A-Z][A-Za-z]*Function)-")
 
 
 class PartUse(BaseModel):
@@ -40,10 +43,11 @@ class Footprint:
         self._pids = pids
         self._began_at = time.monotonic()
         self._seconds = 0.0
-        self._peak_memory = dict.fromkeys(PARTS, 0)
-        self._peak_processes = dict.fromkeys(PARTS, 0)
+        self._peak_memory: Counter[str] = Counter()
+        self._peak_processes: Counter[str] = Counter()
         self._first_cpu: dict[psutil.Process, float] = {}
-        self._last_cpu: dict[str, dict[psutil.Process, float]] = {part: {} for part in PARTS}
+        self._last_cpu: dict[str, dict[psutil.Process, float]] = defaultdict(dict)
+        self._workers: dict[psutil.Process, str] = {}
         self._stopped = threading.Event()
         self._sample(first=True)
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -60,7 +64,7 @@ class Footprint:
         """Return each part's use, by its name. Call after `stop`."""
         processors = os.cpu_count() or 1
         uses = {}
-        for part in PARTS:
+        for part in self._peak_processes:
             cpu_seconds = sum(
                 seconds - self._first_cpu.get(process, 0.0)
                 for process, seconds in self._last_cpu[part].items()
@@ -99,10 +103,18 @@ class Footprint:
     def _processes(self) -> dict[str, list[psutil.Process]]:
         return {
             "emulator": _alive(self._pids.emulator),
-            "workers": _children(self._pids.emulator),
-            "postgres": [*_alive(self._pids.postgres), *_children(self._pids.postgres)],
+            **self._workers_by_function(),
+            "Postgres": [*_alive(self._pids.postgres), *_children(self._pids.postgres)],
             "client": _alive(os.getpid()),
         }
+
+    def _workers_by_function(self) -> dict[str, list[psutil.Process]]:
+        workers: dict[str, list[psutil.Process]] = defaultdict(list)
+        for process in _children(self._pids.emulator):
+            if process not in self._workers:
+                self._workers[process] = _function_of(process)
+            workers[self._workers[process]].append(process)
+        return workers
 
 
 def processes_of(stack: Stack) -> StackProcesses:
@@ -120,6 +132,15 @@ def footprint(stack: Stack) -> Iterator[Footprint]:
         yield sampling
     finally:
         sampling.stop()
+
+
+def _function_of(worker: psutil.Process) -> str:
+    """Name the function that a worker runs."""
+    try:
+        found = WORKER_FOLDER.search(" ".join(worker.cmdline()))
+    except psutil.Error:
+        found = None
+    return found[1] if found else "other workers"
 
 
 def _alive(pid: int) -> list[psutil.Process]:

@@ -16,7 +16,8 @@ from datetime import datetime
 from typing import Any
 
 import httpx
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 CONNECT_SECONDS = 30
 POST_SECONDS = 60
@@ -82,11 +83,20 @@ class Recording:
     ended_at: float = 0.0
     submissions: list[Submission] = field(default_factory=list)
     arrivals: list[dict[str, list[Arrival]]] = field(default_factory=list)
+    disconnects: int = 0
 
     @property
     def accepted(self) -> list[Submission]:
         """The submissions that were answered with an order."""
         return [submission for submission in self.submissions if submission.order_id]
+
+
+@dataclass
+class _Listener:
+    """What one listener has got, by order, and the orders whose end it knows."""
+
+    arrivals: dict[str, list[Arrival]]
+    final: set[str]
 
 
 class LoadGenerator:
@@ -169,46 +179,65 @@ class LoadGenerator:
     @asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:
         """Hold a stream of all the run's orders open and note what arrives."""
-        async with connect(
-            self._web_socket_url, open_timeout=CONNECT_SECONDS, proxy=None, max_queue=None
-        ) as connection:
-            subscribe = {"action": "subscribe", "userId": self._recording.user_id}
-            await connection.send(json.dumps(subscribe))
+        listener = _Listener({}, set())
+        self._recording.arrivals.append(listener.arrivals)
+        self._final.append(listener.final)
+        subscribed = asyncio.Event()
+        listening = asyncio.create_task(self._listen(listener, subscribed))
+        waiting = asyncio.create_task(subscribed.wait())
+        try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                greeting = json.loads(await connection.recv())
-            if greeting.get("type") != "subscribed":
-                raise RuntimeError(f"no subscription but {greeting}")
-            arrivals: dict[str, list[Arrival]] = {}
-            final: set[str] = set()
-            self._recording.arrivals.append(arrivals)
-            self._final.append(final)
-            reading = asyncio.create_task(self._read(connection, arrivals, final))
-            try:
-                yield
-            finally:
-                reading.cancel()
-                await asyncio.gather(reading, return_exceptions=True)
+                await asyncio.wait({listening, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if listening.done():
+                listening.result()
+            yield
+        finally:
+            for task in (listening, waiting):
+                task.cancel()
+            await asyncio.gather(listening, waiting, return_exceptions=True)
 
-    async def _read(
+    async def _listen(self, listener: _Listener, subscribed: asyncio.Event) -> None:
+        """Read the stream; when it breaks, connect again and ask for what was missed."""
+        async for connection in connect(
+            self._web_socket_url, open_timeout=CONNECT_SECONDS, proxy=None, max_queue=None
+        ):
+            try:
+                for subscription in self._subscriptions(listener):
+                    await connection.send(json.dumps(subscription))
+                async for frame in connection:
+                    self._note(listener, json.loads(frame), time.time(), subscribed)
+            except ConnectionClosed:
+                pass
+            self._recording.disconnects += 1
+
+    def _subscriptions(self, listener: _Listener) -> Iterator[dict[str, Any]]:
+        yield {"action": "subscribe", "userId": self._recording.user_id}
+        for submission in self._recording.accepted:
+            order_id = submission.order_id
+            if order_id and order_id not in listener.final:
+                after_seq = max((a.seq for a in listener.arrivals.get(order_id, ())), default=0)
+                yield {"action": "subscribe", "orderId": order_id, "afterSeq": after_seq}
+
+    def _note(
         self,
-        connection: ClientConnection,
-        arrivals: dict[str, list[Arrival]],
-        final: set[str],
+        listener: _Listener,
+        message: dict[str, Any],
+        received_at: float,
+        subscribed: asyncio.Event,
     ) -> None:
-        async for frame in connection:
-            received_at = time.time()
-            message = json.loads(frame)
-            if "seq" not in message:
-                continue
-            arrival = Arrival(
-                seq=message["seq"],
-                status=message["status"],
-                final=message["final"],
-                happened_at=datetime.fromisoformat(message["timestamp"]).timestamp(),
-                received_at=received_at,
-                failure_code=(message.get("failure") or {}).get("code"),
-            )
-            arrivals.setdefault(message["orderId"], []).append(arrival)
-            if arrival.final:
-                final.add(message["orderId"])
-                self._progress.set()
+        if message.get("type") == "subscribed":
+            subscribed.set()
+        if "seq" not in message:
+            return
+        arrival = Arrival(
+            seq=message["seq"],
+            status=message["status"],
+            final=message["final"],
+            happened_at=datetime.fromisoformat(message["timestamp"]).timestamp(),
+            received_at=received_at,
+            failure_code=(message.get("failure") or {}).get("code"),
+        )
+        listener.arrivals.setdefault(message["orderId"], []).append(arrival)
+        if arrival.final:
+            listener.final.add(message["orderId"])
+            self._progress.set()
