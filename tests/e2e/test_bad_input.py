@@ -89,13 +89,3 @@ def test_invalid_order_is_refused_and_not_stored(engine: Engine, name: str) -> N
 def test_invalid_request_is_answered_with_a_problem(engine: Engine, name: str) -> None:
     method, path, status = INVALID_REQUESTS[name]
     assert_is_problem(engine.http.request(method, path), status)
-
-
-@pytest.mark.parametrize("order_type", ["limit", "sniper"])
-def test_order_type_of_the_future_is_refused_by_name(engine: Engine, order_type: str) -> None:
-    fields: dict[str, object] = {"expiresAt": "2099-01-01T00:00:00Z"}
-    if order_type == "limit":
-        fields["limitPrice"] = "155"
-    response = engine.http.post("api/orders", json=market_order(type=order_type, **fields))
-    assert_is_problem(response, 422)
-    assert response.json()["code"] == "ORDER_TYPE_NOT_SUPPORTED"
