@@ -24,6 +24,10 @@ START = $(STATE) \
 AMOUNT = 1.5
 IN = SOL
 OUT = USDC
+# The pools of `make launch`: both venues when VENUE is empty, at once when OPENS_IN_SECONDS is.
+TOKEN = MOON
+VENUE =
+OPENS_IN_SECONDS =
 
 export SAM_CLI_TELEMETRY = 0
 
@@ -54,6 +58,11 @@ down: ## Stop everything; the data is kept.
 .PHONY: order
 order: environment ## Submit a market order and watch it: make order AMOUNT=1.5 IN=SOL OUT=USDC
 	@$(LOCAL) order $(STATE) --amount '$(AMOUNT)' --token-in '$(IN)' --token-out '$(OUT)' $(ARGS)
+
+.PHONY: launch
+launch: environment ## Open a test token's pools: make launch TOKEN=MOON VENUE=raydium OPENS_IN_SECONDS=30
+	@$(LOCAL) launch $(STATE) '$(TOKEN)' $(if $(VENUE),--venue '$(VENUE)') \
+		$(if $(OPENS_IN_SECONDS),--opens-in-seconds '$(OPENS_IN_SECONDS)') $(ARGS)
 
 .PHONY: logs
 logs: environment ## Print the functions' logs: make logs ARGS="--follow --order <id>"

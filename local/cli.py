@@ -1,4 +1,4 @@
-"""The commands: up, down, status, logs, order, demo."""
+"""The commands: up, down, status, logs, order, launch, demo."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from local import launch as launches
 from local import localstack, runtime, show, stack
 from local.client import ApiError, FollowTimeoutError, OrderClient
 from local.errors import DiskFullError, LocalRuntimeError
@@ -167,6 +168,26 @@ def order(
     given = {key: value for key, value in request.items() if value is not None}
     if _submit_and_watch(running, given) != "confirmed":
         raise typer.Exit(2)
+
+
+@app.command()
+def launch(
+    token: Annotated[str, typer.Argument(help="A test token: MOON, PEPE or WIF.")],
+    state_dir: StateOption = DEFAULT_STATE_DIRECTORY,
+    venue: Annotated[str, typer.Option(help="raydium or meteora; empty: both.")] = "",
+    opens_in_seconds: Annotated[
+        float, typer.Option(min=0, help="When trading begins; 0: at once.")
+    ] = 0,
+) -> None:
+    """Open a test token's pools on the running stack, which releases its sniper orders."""
+    if venue not in ("", *launches.VENUES):
+        raise typer.BadParameter(f"{venue!r} is not raydium or meteora", param_hint="--venue")
+    running = stack.read_running(StateDirectory.at(state_dir))
+    venues = [venue] if venue else launches.VENUES
+    for pool in launches.launch(running, token, venues=venues, opens_in_seconds=opens_in_seconds):
+        known = " (known before, which stays)" if pool.was_known else ""
+        moment = f"{pool.opens_at:%Y-%m-%d %H:%M:%S} UTC"
+        console.print(f"{pool.venue}'s pool of {escape(pool.token)} opens {moment}{known}")
 
 
 def _submit_and_watch(running: Stack, request: dict[str, Any]) -> str:
