@@ -10,11 +10,12 @@ import api_telemetry
 import pages
 from aws_lambda_powertools.event_handler import CORSConfig, Response
 from aws_lambda_powertools.event_handler.openapi.params import Header, Path, Query
+from callers import subject_of
 from http_errors import HttpApi, answer_with_problems
 from openapi_document import API_VERSION, ORDER_PATHS, document_of, replies
 
 from order_engine.bodies import parse_json_object
-from order_engine.errors import Rejected, StreamUnavailable
+from order_engine.errors import StreamUnavailable
 from order_engine.order_rows import TICKET_LIFETIME
 from order_engine.orders import Order, OrderType
 from order_engine.queries import StatusFilter, compare_quotes
@@ -313,8 +314,8 @@ def _caller() -> str | None:
     """Return the authenticated user, None in an open stack; raise ``Rejected`` (401)."""
     if not services.settings().caller_required:
         return None
-    subject = app.current_event.request_context.authorizer.jwt_claim.get("sub")
-    if not isinstance(subject, str) or not subject:
-        # The gateway's authorizer comes first; this holds should a route lack it.
-        raise Rejected("UNAUTHENTICATED", "The request carries no valid token.", status=401)
-    return subject
+    return subject_of(
+        app.current_event.request_context.authorizer.jwt_claim,
+        issuer=services.settings().jwt_issuer,
+        now=services.clock.now(),
+    )

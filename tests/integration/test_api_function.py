@@ -630,6 +630,41 @@ def test_without_a_token_nothing_is_told_where_callers_are_required(
         assert reply.headers["www-authenticate"] == "Bearer"
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"exp": ""},
+        {"exp": "never"},
+        {"exp": "NaN"},
+        {"exp": "1700000000"},
+        {"iss": "https://elsewhere.example.com"},
+        {"iss": ""},
+        {"sub": "a\nb"},
+        {"sub": "\ud800"},
+        {"sub": "x" * 256},
+    ],
+    ids=repr,
+)
+def test_claims_that_the_gateway_should_not_have_let_through_are_refused(
+    start_api: Callable[..., Api], fault: dict[str, str]
+) -> None:
+    issuer = "https://issuer.example.com"
+    api = start_api(CALLER_REQUIRED="true", JWT_ISSUER=issuer)
+
+    reply = api.post(ORDER, claims={"iss": issuer, "sub": "alice", **fault})
+
+    assert_problem(reply.text, reply.headers, 401)
+
+
+def test_a_time_may_be_written_with_an_exponent(start_api: Callable[..., Api]) -> None:
+    issuer = "https://issuer.example.com"
+    api = start_api(CALLER_REQUIRED="true", JWT_ISSUER=issuer)
+
+    reply = api.post(ORDER, claims={"iss": issuer, "sub": some_user(), "exp": "4.1024448E9"})
+
+    assert reply.status == 202
+
+
 def test_health_and_documents_need_no_token(start_api: Callable[..., Api]) -> None:
     api = start_api(CALLER_REQUIRED="true")
 
