@@ -10,7 +10,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from order_engine.failures import Failure
 from order_engine.lifecycle import Lifecycle, Step
-from order_engine.orders import ExecutionTerms
+from order_engine.orders import ExecutionTerms, Order
 from order_engine.settings import LifecycleSettings
 from order_engine.statuses import OrderStatus
 
@@ -45,14 +45,25 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         attempt=event.get("attempt", event.get("afterAttempt")),
         outcome=step.answer["outcome"],
         moved=step.moved,
-        status=step.order.status if step.order else None,
-        quotes=[quote.to_json_dict() for quote in step.order.quotes] if is_decision(step) else None,
-        chosen_dex=step.order.chosen_dex if step.order else None,
-        error=step.order.error if step.order else None,
+        **about(step),
     )
     if step.moved and step.order:
-        count(step)
+        count(step.order)
     return step.answer
+
+
+def about(step: Step) -> dict[str, Any]:
+    """Return what the log tells of the order; of a decision, both quotes too."""
+    order = step.order
+    if order is None:
+        return {}
+    decided = order.status is OrderStatus.BUILDING and step.moved
+    return {
+        "status": order.status,
+        "chosen_dex": order.chosen_dex,
+        "error": order.error,
+        "quotes": [quote.to_json_dict() for quote in order.quotes] if decided else None,
+    }
 
 
 def take_step(event: dict[str, Any]) -> Step:
@@ -82,22 +93,18 @@ def take_step(event: dict[str, Any]) -> Step:
             raise ValueError(f"no such action: {unknown}")
 
 
-def is_decision(step: Step) -> bool:
-    """Tell whether the step chose a venue."""
-    return step.answer["outcome"] == "building"
-
-
-def count(step: Step) -> None:
-    """Add the step's business metrics."""
-    order = step.order
-    if order is None:
-        return
-    if is_decision(step) and order.chosen_dex:
-        metrics.add_metric(f"VenueChosen{order.chosen_dex.capitalize()}", MetricUnit.Count, 1)
-    elif order.status is OrderStatus.CONFIRMED:
-        metrics.add_metric("OrdersConfirmed", MetricUnit.Count, 1)
-        time_to_confirm_ms = (order.updated_at - order.created_at).total_seconds() * 1000
-        metrics.add_metric("TimeToConfirm", MetricUnit.Milliseconds, time_to_confirm_ms)
-    elif order.status is OrderStatus.FAILED and order.failure:
-        metrics.add_metric("OrdersFailed", MetricUnit.Count, 1)
-        metrics.add_metric(f"OrdersFailed_{order.failure.code}", MetricUnit.Count, 1)
+def count(order: Order) -> None:
+    """Add the business metrics of the status that the order has entered."""
+    match order.status:
+        case OrderStatus.BUILDING if order.chosen_dex:
+            venue = order.chosen_dex.capitalize()
+            metrics.add_metric(f"VenueChosen{venue}", MetricUnit.Count, 1)
+        case OrderStatus.CONFIRMED:
+            time_to_confirm_ms = (order.updated_at - order.created_at).total_seconds() * 1000
+            metrics.add_metric("OrdersConfirmed", MetricUnit.Count, 1)
+            metrics.add_metric("TimeToConfirm", MetricUnit.Milliseconds, time_to_confirm_ms)
+        case OrderStatus.FAILED if order.failure:
+            metrics.add_metric("OrdersFailed", MetricUnit.Count, 1)
+            metrics.add_metric(f"OrdersFailed_{order.failure.code}", MetricUnit.Count, 1)
+        case _:
+            pass
