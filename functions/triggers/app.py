@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
+from itertools import count
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
@@ -60,7 +61,8 @@ def watch() -> Watch:
             settings().releases_per_tick,
             settings().releases_in_flight,
             settings().quotes_per_tick,
-            rotation=lambda: int(clock.now().timestamp()),
+            # Not the time: ticks may keep step with the number of pairs and never reach some.
+            rotation=count().__next__,
         ),
     )
 

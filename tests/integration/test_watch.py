@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import count
 from typing import Any
 
 import psycopg
@@ -20,7 +21,10 @@ from order_engine.events import OrderEvent
 from order_engine.lifecycle import Lifecycle
 from order_engine.orders import Order, OrderTerms, OrderType, SniperTrigger, Venue
 from order_engine.ports import ExecutionState
-from order_engine.transitions import Pace
+from order_engine.settings import MockSettings
+from order_engine.transitions import Pace, PairDemand
+from order_engine.venues.assembly import mock_venues
+from order_engine.venues.mock_venue import MockVenue
 from order_engine.watch import Watch
 
 
@@ -32,6 +36,7 @@ class MovableVenue:
     liquidity: Decimal = Decimal(1_000_000)
     impact_pct: Decimal = Decimal(0)
     is_down: bool = False
+    smallest: Decimal = Decimal(0)
     asked: int = 0
 
     def quote(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,6 +45,8 @@ class MovableVenue:
             raise VenueUnavailable("down")
         if self.price is None:
             return {"outcome": "no_route"}
+        if Decimal(request["amountIn"]) < self.smallest:
+            return {"outcome": "insufficient_liquidity", "detail": "less than one base unit"}
         return {
             "outcome": "quoted",
             "quote": {
@@ -162,6 +169,11 @@ def desk(orders: PostgresOrders, database: psycopg.Connection[Any]) -> Iterator[
 class _Anything(list[str]):
     def remove(self, value: str) -> None:
         """Stop what was never started."""
+
+
+def mock_market() -> Mapping[Venue, MockVenue]:
+    settings = MockSettings(quote_latency_ms=0)
+    return mock_venues(settings, clock=SystemClock(), sleep=lambda _seconds: None)
 
 
 def test_limit_above_the_market_rests_and_starts_nothing(desk: Desk) -> None:
@@ -288,6 +300,76 @@ def test_each_pair_is_asked_once_per_venue_whatever_the_number_of_orders(desk: D
 
     assert report.quotes == 4
     assert desk.raydium.asked + desk.meteora.asked - asked_before == 4
+
+
+def test_order_that_buys_nothing_does_not_hide_the_price_from_the_others(desk: Desk) -> None:
+    desk.raydium.smallest = desk.meteora.smallest = Decimal("0.001")
+    order = desk.limit(limit_price=Decimal(110))
+    desk.limit(limit_price=Decimal(10**9), amount_in=Decimal("0.000000001"))
+    desk.move_price(120)
+
+    desk.watch().tick()
+
+    assert desk.status(order) == "triggered"
+
+
+@pytest.mark.parametrize("dust", ["0.000000001", "0.0000001", "0.00001"])
+def test_dust_at_rest_does_not_hide_the_mock_markets_price_from_the_others(
+    desk: Desk, dust: str
+) -> None:
+    watch = Watch(desk.orders, desk.stream, desk.executions, mock_market(), Pace())
+    order = desk.limit()
+    desk.limit(amount_in=Decimal(dust))
+    desk.orders.amend(order.order_id, {"limit_price": Decimal(1)})
+
+    watch.tick()
+
+    assert desk.status(order) == "triggered"
+
+
+def test_size_that_is_exact_enough_is_remembered_for_the_next_tick(desk: Desk) -> None:
+    watch = Watch(desk.orders, desk.stream, desk.executions, mock_market(), Pace())
+    desk.limit(amount_in=Decimal("0.000000001"), limit_price=Decimal(10**9))
+
+    quotes = [watch.tick().quotes for _ in range(2)]
+
+    assert quotes[1] == 2 < quotes[0]
+
+
+def test_pairs_share_the_pace_so_that_a_crowded_one_does_not_starve_another(desk: Desk) -> None:
+    for _ in range(5):
+        desk.limit(token_in="BTC")
+    lonely = desk.limit(token_in="SOL")
+    desk.move_price(200)
+
+    report = desk.watch(releases_per_tick=4).tick()
+
+    assert report.released == 4
+    assert desk.status(lonely) == "triggered"
+
+
+def test_pairs_take_turns_when_the_pace_does_not_reach_all(desk: Desk) -> None:
+    ticks = count()
+    for _ in range(3):
+        desk.limit(token_in="BTC")
+    last = desk.limit(token_in="SOL")
+    desk.move_price(200)
+
+    for _ in range(2):
+        desk.watch(releases_per_tick=1, rotation=ticks.__next__).tick()
+
+    assert desk.status(last) == "triggered"
+
+
+@pytest.mark.parametrize("pairs", [1, 9, 10, 11, 15, 20, 30, 37])
+def test_every_pair_has_its_turn_within_a_few_ticks(pairs: int) -> None:
+    demands = [PairDemand("SOL", f"T{number}", Decimal(1)) for number in range(pairs)]
+    pace = Pace(quotes_per_tick=20, rotation=count().__next__)
+    ticks = -(-pairs // 10) + 1
+
+    served = {pair.token_out for _ in range(ticks) for pair in pace.affordable(demands)}
+
+    assert len(served) == pairs
 
 
 def test_venue_that_is_down_does_not_stop_the_other(desk: Desk) -> None:

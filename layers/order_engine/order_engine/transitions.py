@@ -133,7 +133,10 @@ class VenuePrice:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Bound how fast resting orders are released, and how many quotes a tick asks for."""
+    """Bound how fast resting orders are released, and how many quotes a tick asks for.
+
+    ``rotation`` counts the ticks: by it, pairs take turns.
+    """
 
     releases_per_tick: int = 50
     in_flight: int = 100
@@ -146,9 +149,10 @@ class Pace:
         return max(0, min(self.releases_per_tick, self.in_flight - in_flight))
 
     def affordable(self, pairs: Sequence[PairDemand]) -> list[PairDemand]:
-        """Return the pairs whose turn it is; with more pairs than quotes they take turns."""
+        """Return the pairs whose turn it is; each is the first of them in its turn."""
+        if not pairs:
+            return []
         most = max(1, self.quotes_per_tick // self.venues)
-        if len(pairs) <= most:
-            return list(pairs)
-        start = self.rotation() * most % len(pairs)
+        step = most if len(pairs) > most else 1
+        start = self.rotation() * step % len(pairs)
         return [*pairs[start:], *pairs[:start]][:most]

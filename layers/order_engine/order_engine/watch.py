@@ -4,26 +4,37 @@ One tick serves every resting order: it asks each venue once for the price of ea
 limit orders, and lets Postgres find the orders whose limit that price meets. Releasing is one
 guarded statement that skips rows another tick holds, so ticks may overlap or die half-way: what
 was released without being started is started by the reconciler.
+
+The price is asked at the pair's smallest resting size, but never at a sliver of the pool: there,
+rounding to base units would hide the price from every other order of the pair.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 from typing import Any
 
 from order_engine.errors import ExecutionNotStarted, OutcomeUnknown, Retryable
 from order_engine.lifecycle import stream_outbox
+from order_engine.money import decimal_text
 from order_engine.orders import Order, Quote
 from order_engine.orders import Venue as VenueName
 from order_engine.ports import EventStream, ExecutionStarter, RestingOrders, Venue
+from order_engine.tokens import TOKENS
 from order_engine.transitions import MoveResult, Pace, PairDemand, VenuePrice
 
 logger = logging.getLogger(__name__)
 
 PARALLEL_STARTS = 16
 EXPIRIES_PER_TICK = 500
+FINE_SHARE = Decimal("0.00001")
+"""A size of at least this share of the pool tells price and impact exactly enough."""
+FIRST_FINE_SIZE = Decimal(1)
+"""Tokens to ask with when the smallest size buys nothing and the pool is not known yet."""
+
+Offer = tuple[PairDemand, list[VenuePrice]]
 
 
 @dataclass(slots=True)
@@ -58,6 +69,7 @@ class Watch:
         self._executions = executions
         self._venues = venues
         self._pace = pace
+        self._fine_sizes: dict[tuple[VenueName, str, str], Decimal] = {}
 
     def tick(self) -> TickReport:
         """Expire what is past, release what is met.
@@ -73,14 +85,13 @@ class Watch:
         for pair in self._orders.sniped_pairs():
             self._snipe(pair, report)
         room = self._pace.room(self._orders.in_flight())
-        pairs = self._pace.affordable(self._orders.resting_pairs())
-        for pair in pairs:
+        offers: list[Offer] = []
+        for pair in self._pace.affordable(self._orders.resting_pairs()):
             report.pairs += 1
             prices = self._prices(pair, report)
-            if room > 0 and prices:
-                released = self._orders.release_limits(pair, prices, room)
-                room -= len(released)
-                self._start_all(released, report)
+            if prices:
+                offers.append((pair, prices))
+        self._start_all(self._release(offers, room), report)
         return report
 
     def pool_created(self, token: str) -> TickReport:
@@ -96,42 +107,80 @@ class Watch:
         if prices:
             self._start_all(self._orders.release_snipers(pair, prices), report)
 
+    def _release(self, offers: Sequence[Offer], room: int) -> list[MoveResult]:
+        """Share the room among the pairs; what one pair leaves, the others may take."""
+        released: list[MoveResult] = []
+        waiting = list(offers)
+        while waiting and room > 0:
+            share = max(1, room // len(waiting))
+            turn, waiting = waiting[:room], waiting[room:]
+            for pair, prices in turn:
+                moves = self._orders.release_limits(pair, prices, share)
+                released += moves
+                room -= len(moves)
+                if len(moves) == share:
+                    waiting.append((pair, prices))
+        return released
+
     def _prices(self, pair: PairDemand, report: TickReport) -> list[VenuePrice]:
-        """Ask every venue once, at the pair's smallest resting size: its best price."""
+        """Ask every venue for its best price."""
         prices = []
         for name, venue in self._venues.items():
-            report.quotes += 1
             try:
-                answer = venue.quote(
-                    {
-                        "action": "quote",
-                        "tokenIn": pair.token_in,
-                        "tokenOut": pair.token_out,
-                        "amountIn": str(pair.smallest_amount_in),
-                    }
-                )
+                price = self._price(pair, name, venue, report)
             except (Retryable, OutcomeUnknown):
                 logger.warning("no price this tick", extra={"venue": name})
                 continue
-            if answer["outcome"] == "quoted":
-                quote = Quote.model_validate(answer["quote"])
-                prices.append(venue_price(name, quote, pair.smallest_amount_in))
+            if price is not None:
+                prices.append(price)
         return prices
+
+    def _price(
+        self, pair: PairDemand, name: VenueName, venue: Venue, report: TickReport
+    ) -> VenuePrice | None:
+        """Ask once; a second time when the size turns out too small, which is then remembered."""
+        key = (name, pair.token_in, pair.token_out)
+        size = max(pair.smallest_amount_in, self._fine_sizes.get(key, Decimal(0)))
+        outcome, price = self._ask(pair, size, name, venue, report)
+        if outcome == "no_route":
+            return None
+        self._fine_sizes[key] = _fine_size(price, pair.token_in)
+        if size >= self._fine_sizes[key] or report.quotes >= self._pace.quotes_per_tick:
+            return price
+        _, finer = self._ask(pair, self._fine_sizes[key], name, venue, report)
+        return finer or price
+
+    def _ask(
+        self, pair: PairDemand, size: Decimal, name: VenueName, venue: Venue, report: TickReport
+    ) -> tuple[str, VenuePrice | None]:
+        report.quotes += 1
+        answer = venue.quote(
+            {
+                "action": "quote",
+                "tokenIn": pair.token_in,
+                "tokenOut": pair.token_out,
+                "amountIn": decimal_text(size),
+            }
+        )
+        if answer["outcome"] != "quoted":
+            return answer["outcome"], None
+        return "quoted", venue_price(name, Quote.model_validate(answer["quote"]), size)
 
     def _start_all(self, released: Sequence[MoveResult], report: TickReport) -> None:
         orders = self._stream_all(released)
         report.released += len(orders)
         report.order_ids.extend(order.order_id for order in orders)
+        # The first start makes the client, which is not safe to make in several threads at once.
+        started = [self._start(order) for order in orders[:1]]
         with ThreadPoolExecutor(PARALLEL_STARTS) as pool:
-            report.left_to_reconciler += sum(not ok for ok in pool.map(self._start, orders))
+            started += pool.map(self._start, orders[1:])
+        report.left_to_reconciler += started.count(False)
 
-    def _stream_all(self, moves: Iterable[MoveResult]) -> list[Order]:
-        orders = []
-        for move in moves:
-            stream_outbox(self._orders, self._stream, move.unstreamed)
-            if move.order is not None:
-                orders.append(move.order)
-        return orders
+    def _stream_all(self, moves: Sequence[MoveResult]) -> list[Order]:
+        """Stream the events of all the orders together: one by one a burst would outlast a tick."""
+        events = [event for move in moves for event in move.unstreamed]
+        stream_outbox(self._orders, self._stream, events)
+        return [move.order for move in moves if move.order is not None]
 
     def _start(self, order: Order) -> bool:
         try:
@@ -151,3 +200,11 @@ def venue_price(name: VenueName, quote: Quote, amount_in: Decimal) -> VenuePrice
         impact=min(quote.price_impact_pct / 100, Decimal("0.99")),
         liquidity_in=quote.liquidity / quote.price if quote.price else Decimal(0),
     )
+
+
+def _fine_size(price: VenuePrice | None, token: str) -> Decimal:
+    """Return the least size to ask with, given what the last answer told of the pool."""
+    if price is None:
+        return FIRST_FINE_SIZE
+    unit = Decimal(1).scaleb(-TOKENS[token].decimals)
+    return (price.liquidity_in * FINE_SHARE).quantize(unit, ROUND_UP)

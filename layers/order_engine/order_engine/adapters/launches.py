@@ -33,6 +33,7 @@ class DynamoLaunches:
         """Note an opening unless one is known; raise ``VenueUnavailable``."""
         from botocore.exceptions import BotoCoreError, ClientError
 
+        self._asked_at.pop(_key(token, venue), None)
         try:
             self._dynamodb().put_item(
                 TableName=self._table_name,
