@@ -46,8 +46,9 @@ LONGEST_SECONDS = 5.0
 """A connection whose posts are slow is put off to the next invocation after ``SLOW_AFTER_SECONDS``,
 any other after ``LONGEST_SECONDS``: its backlog must not hold up the shard."""
 
-HANDSHAKE_MS = 10_000
-"""How long a connection that is being opened may answer 410 before it counts as gone."""
+HANDSHAKE_MS = 30_000
+"""How long a connection may answer 410 because it is being opened: API Gateway gives ``$connect``
+29 s, and the subscription is written before that is over."""
 
 UNREACHABLE_MS = 10_000
 """How long posts to a connection may time out before it is closed."""
