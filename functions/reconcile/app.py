@@ -56,8 +56,12 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
 
 
 def ended_order_id(event: dict[str, Any]) -> str | None:
-    """Return the order of an execution status event; None for a scheduled pass."""
-    execution = event.get("detail", {}).get("name")
+    """Return the order of an execution status event; None for a scheduled pass.
+
+    The scheduler's own event says ``"detail": "{}"``, a string.
+    """
+    detail = event.get("detail")
+    execution = detail.get("name") if isinstance(detail, dict) else None
     return execution[:ORDER_ID_LENGTH] if execution else None
 
 

@@ -1,4 +1,4 @@
-"""The api function with a real Postgres, and moto in the place of the other AWS services."""
+"""The functions with a real Postgres, and moto in the place of the other AWS services."""
 
 import importlib.util
 import json
@@ -13,11 +13,13 @@ from urllib.parse import urlencode
 import pytest
 from moto import mock_aws
 
-from order_engine.adapters import aws
+from order_engine.adapters import aws, postgres
+from order_engine.adapters.secrets import DatabaseSecret
 
 REPOSITORY = Path(__file__).parents[2]
 API_FUNCTION = REPOSITORY / "functions" / "api"
 STREAM_TABLE = "order-stream"
+LEDGER_TABLE = "ledger"
 IN_THE_YEAR_2100 = 4_102_444_800
 
 
@@ -195,6 +197,60 @@ def start_api(
 def api(start_api: Callable[..., Api]) -> Api:
     """The function of an open stack."""
     return start_api()
+
+
+@dataclass
+class Function:
+    """Invoke a function as Lambda does."""
+
+    app: ModuleType
+
+    def invoke(self, event: dict[str, Any], context: object = None) -> dict[str, Any]:
+        answer: dict[str, Any] = self.app.handler(event, context)
+        json.dumps(answer)  # Lambda takes nothing else.
+        return answer
+
+
+@pytest.fixture
+def load_function(
+    order_services: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Function]]:
+    """Import a function afresh, as a cold start with changes to its environment does."""
+    aws.client("dynamodb").create_table(
+        TableName=LEDGER_TABLE,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "signature", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "signature", "KeyType": "HASH"}],
+    )
+    connections = []
+
+    def connect(secret: DatabaseSecret) -> postgres.Connection:
+        connections.append(open_connection(secret))
+        return connections[-1]
+
+    open_connection = postgres.connect
+    monkeypatch.setattr(postgres, "connect", connect)
+
+    def load(name: str, **changes: str) -> Function:
+        defaults = {
+            "POWERTOOLS_SERVICE_NAME": name,
+            "POWERTOOLS_METRICS_NAMESPACE": "OrderEngine",
+            "LEDGER_TABLE": LEDGER_TABLE,
+        }
+        for variable, value in {**order_services, **defaults, **changes}.items():
+            monkeypatch.setenv(variable, value)
+        path = REPOSITORY / "functions" / name / "app.py"
+        spec = importlib.util.spec_from_file_location(f"{name}_app", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setattr(module.logger.registered_handler, "stream", CurrentOutput())
+        return Function(module)
+
+    yield load
+    for connection in connections:
+        connection.close()
 
 
 def _create_stream_table() -> None:
