@@ -22,7 +22,7 @@ from rich.table import Table
 
 from benchmarks import cold_start
 from benchmarks.figures import Distribution, LoadFigures, load_figures
-from benchmarks.footprint import PartUse, footprint
+from benchmarks.footprint import OTHERS, PartUse, footprint
 from benchmarks.ledger_check import StoredFigures, stored_figures
 from benchmarks.load import LoadGenerator, LoadPlan
 from benchmarks.own_stack import BENCH_DIRECTORY, own_stack
@@ -32,8 +32,8 @@ from local.stack import Stack
 
 WARM_UP_ORDERS = 120
 BURST_DEADLINE_SECONDS = 300.0
-# The load of other programs on the machine above which figures say little about this one.
-BUSY_LOAD = 1.0
+# The share that other programs may take of the machine before figures say little about this one.
+BUSY_SHARE = 0.15
 
 console = Console(highlight=False)
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -166,8 +166,6 @@ def _warm_up(stack: Stack, orders: int, clients: int) -> None:
 
 def _measure(name: str, stack: Stack, plan: LoadPlan) -> RunResult:
     machine = _machine()
-    if machine.load_before > BUSY_LOAD:
-        console.print(f"[yellow]The machine is busy (load {machine.load_before:.1f}).[/yellow]")
     generator = _generator(stack, plan)
     with footprint(stack) as use:
         recording = asyncio.run(generator.run())
@@ -181,6 +179,10 @@ def _measure(name: str, stack: Stack, plan: LoadPlan) -> RunResult:
         footprint=use.parts(),
     )
     print_result(result)
+    if result.footprint[OTHERS].share_of_machine > BUSY_SHARE:
+        console.print(
+            "[yellow]Other programs were at work: measure again when it is quiet.[/yellow]"
+        )
     console.print(f"Written to {_write(result)}")
     return result
 

@@ -17,6 +17,7 @@ from pydantic.alias_generators import to_camel
 from local.stack import Stack, StackProcesses
 
 SAMPLE_SECONDS = 1.0
+OTHERS = "other programs"
 # The emulator gives each worker a folder with the name of its function.
 WORKER_FOLDER = re.compile(r"ministack-lambda-.*?-?([A-Z][A-Za-z]*Function)-")
 
@@ -36,13 +37,14 @@ class Footprint:
     """Sample the processes of a stack, and this one, until `stop`.
 
     Resident memory counts pages that processes share once for each of them. Processor time of a
-    process that ends is known up to its last sample.
+    process that ends is known up to its last sample; what the machine did besides is `OTHERS`.
     """
 
     def __init__(self, pids: StackProcesses) -> None:
         self._pids = pids
         self._began_at = time.monotonic()
         self._seconds = 0.0
+        self._busy_cpu = -_busy_cpu_seconds()
         self._peak_memory: Counter[str] = Counter()
         self._peak_processes: Counter[str] = Counter()
         self._first_cpu: dict[psutil.Process, float] = {}
@@ -58,6 +60,7 @@ class Footprint:
         self._stopped.set()
         self._thread.join()
         self._sample()
+        self._busy_cpu += _busy_cpu_seconds()
         self._seconds = time.monotonic() - self._began_at
 
     def parts(self) -> dict[str, PartUse]:
@@ -75,6 +78,14 @@ class Footprint:
                 cpu_seconds=round(cpu_seconds, 2),
                 share_of_machine=round(cpu_seconds / (self._seconds * processors), 3),
             )
+        ours = sum(use.cpu_seconds for use in uses.values())
+        others = max(0.0, self._busy_cpu - ours)
+        uses[OTHERS] = PartUse(
+            processes=0,
+            peak_memory_mib=0,
+            cpu_seconds=round(others, 2),
+            share_of_machine=round(others / (self._seconds * processors), 3),
+        )
         return uses
 
     def _run(self) -> None:
@@ -132,6 +143,12 @@ def footprint(stack: Stack) -> Iterator[Footprint]:
         yield sampling
     finally:
         sampling.stop()
+
+
+def _busy_cpu_seconds() -> float:
+    """Return what all processors have spent on anything since the machine was started."""
+    times = psutil.cpu_times()
+    return float(times.user + times.system + getattr(times, "nice", 0.0))
 
 
 def _function_of(worker: psutil.Process) -> str:
