@@ -97,17 +97,29 @@ e2e: environment ## Run the end-to-end tests (their own stack).
 chaos: environment ## Kill and break things while orders run, and check that none is lost or doubled.
 	$(PYTHON_RUN) -m pytest tests/chaos $(ARGS)
 
+.PHONY: fuzz
+fuzz: environment ## Send the running stack 5,000 requests made out of its OpenAPI document.
+	@$(PYTHON_RUN) -m tests.fuzz $(STATE) $(ARGS)
+
 .PHONY: bench
 bench: environment ## Measure throughput, latency, cold imports: see docs/measurements.md.
 	$(PYTHON_RUN) -m benchmarks $(ARGS)
 
 .PHONY: lint
-lint: environment ## Check format, lint, types and the template.
+lint: environment .venv-checkov/.requirements ## Check format, lint, types and the template.
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy layers/order_engine/order_engine local benchmarks
 	.venv/bin/cfn-lint template.yaml
 	.venv/bin/sam validate --lint --template template.yaml --region us-east-1
+	LOG_LEVEL=ERROR .venv-checkov/bin/checkov --config-file .checkov.yaml
+
+# The scanner's packages do not go together with the others: an environment of its own.
+.venv-checkov/.requirements: requirements-checkov.txt | environment
+	@echo "  Installing checkov ..."
+	@.venv/bin/uv venv --quiet --clear --python $(PYTHON_RUN) .venv-checkov
+	@.venv/bin/uv pip install --quiet --python .venv-checkov/bin/python --requirement $<
+	@cp $< $@
 
 .PHONY: format
 format: environment ## Format the code and fix what the linter can.
