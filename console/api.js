@@ -83,8 +83,8 @@ class EngineApi {
     return this.request("DELETE", `api/orders/${encodeURIComponent(orderId)}`);
   }
 
-  streamTicket() {
-    return this.request("POST", "api/stream-tickets");
+  streamTicket(userId) {
+    return this.request("POST", "api/stream-tickets", { query: { userId } });
   }
 }
 
@@ -94,17 +94,6 @@ function jsonObject(text) {
     return value !== null && typeof value === "object" ? value : {};
   } catch {
     return {};
-  }
-}
-
-/** The `sub` of a JWT, for naming the user's stream; whether it holds is the API's to check. */
-function subjectOf(token) {
-  const payload = (token.split(".")[1] ?? "").replaceAll("-", "+").replaceAll("_", "/");
-  try {
-    const bytes = Uint8Array.from(atob(payload), (character) => character.charCodeAt(0));
-    return jsonObject(new TextDecoder().decode(bytes)).sub ?? null;
-  } catch {
-    return null;
   }
 }
 

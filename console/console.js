@@ -8,7 +8,6 @@ const ORDER_POLL_MS = 1500;
 
 const engineApi = new EngineApi();
 let access = null; // "open" or "authenticated", once the API has said it
-let streamUrl = null; // the WebSocket API's, without a query
 let canCancelOrders = true;
 let shownRequest = null;
 let shownPoll = 0;
@@ -40,27 +39,11 @@ const ownUser = () => (isAuthenticated() ? null : (enteredUser() ?? TABLES.anony
 // The live stream
 
 const orderStream = new OrderStream(async () => {
-  if (access === null || !streamUrl && !isAuthenticated()) return null;
-  if (!isAuthenticated()) return streamAddress(streamUrl, { userId: ownUser() });
-  if (!engineApi.token) return null;
-  const { body } = await engineApi.streamTicket();
-  const address = body.wsUrl ?? streamUrl;
-  const userId = body.userId ?? subjectOf(engineApi.token);
-  return address && streamAddress(address, { ticket: body.ticket, userId });
+  const { body } = await engineApi.streamTicket(ownUser());
+  return body.wsUrl;
 });
 
-/** Put the parameters in the place of an order's, which a reply's URL names. */
-function streamAddress(url, parameters) {
-  const address = new URL(url);
-  address.searchParams.delete("orderId");
-  for (const [name, value] of Object.entries(parameters)) {
-    if (value) address.searchParams.set(name, value);
-  }
-  return address.href;
-}
-
 const CONNECTION_TEXTS = {
-  idle: "Not live",
   connecting: "Connecting…",
   live: "Live",
   waiting: "Reconnecting…",
@@ -97,15 +80,6 @@ function takeEvent(event) {
     orderStream.unwatch();
     showOrder(event.orderId); // with all that the events leave out
   }
-}
-
-function learnStreamUrl(url) {
-  if (!url) return;
-  const address = new URL(url);
-  address.search = "";
-  if (streamUrl === address.href) return;
-  streamUrl = address.href;
-  if (orderStream.state === "idle") orderStream.restart();
 }
 
 // The order on display
@@ -193,8 +167,7 @@ async function cancelOrder(orderId) {
 const orderTicket = new Ticket(engineApi, {
   userId: enteredUser,
   onAccepted(reply) {
-    const { wsUrl, message, ...order } = reply;
-    learnStreamUrl(wsUrl);
+    const { wsUrl, message, warnings, ...order } = reply;
     orderTable.put(order);
     if (location.hash === `#${order.orderId}`) showOrder(order.orderId);
     else location.hash = order.orderId;
@@ -249,7 +222,6 @@ async function greet() {
     byId("account-apply").hidden = !isAuthenticated();
     byId("scope").hidden = isAuthenticated();
     if (isAuthenticated()) engineApi.token = stored.read(sessionStorage);
-    learnStreamUrl(body.wsUrl);
     if (isAuthenticated() && !engineApi.token) askForToken();
     else begin();
   } catch (error) {

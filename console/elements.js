@@ -114,13 +114,14 @@ function venueCards({ quotes, missing = [], best, bestLabel, tokenOut }) {
   });
 }
 
-/** Fields go by the names that the API uses in its problems; these have two. */
+/** Fields go by the names that the API uses in its problems; these go by others, too. */
 const FIELD_NAMES = {
   amount: "amountIn",
   orderType: "type",
   slippage: "slippageTolerance",
   slippageBps: "slippageTolerance",
   targetPrice: "limitPrice",
+  trigger: "trigger.allowExisting",
 };
 
 const fieldName = (name) => FIELD_NAMES[name] ?? name;

@@ -228,7 +228,15 @@ function outcomeFacts(order) {
     ["Slippage allowed", `${Number(order.slippageBps) / 100} %`],
     ["Slippage realized", order.realizedSlippageBps && slippageText(order.realizedSlippageBps)],
     ["Attempts", order.attempt ? `${order.attempt} of ${order.maxRetries + 1}` : null],
+    ["Fires on", order.trigger && triggerText(order)],
     ["Expires", order.expiresAt && clockText(order.expiresAt)],
     ["Transaction", order.txHash && copyable(order.txHash, "the transaction hash")],
   ];
+}
+
+function triggerText({ trigger, tokenIn, tokenOut }) {
+  const venue = trigger.venue === "any" ? "any pool" : `a pool on ${capitalized(trigger.venue)}`;
+  const depth = Number(trigger.minLiquidity) > 0 ? ` of ${amountText(trigger.minLiquidity)} ${tokenIn}` : "";
+  const price = trigger.maxPrice ? ` at ${priceText(trigger.maxPrice)} ${tokenIn} per ${tokenOut} or less` : "";
+  return `${venue}${depth}${price}`;
 }

@@ -16,6 +16,7 @@ class OrderTable {
   #cursor = null;
   #request = null;
   #burst = 0; // timer of the next refresh
+  #isLoaded = false;
   #selected = null;
   #canCancel;
   #onDenied;
@@ -64,8 +65,8 @@ class OrderTable {
     byId("rows").closest("table").toggleAttribute("data-everyone", this.showsEveryone);
     this.#listed = [];
     this.#cursor = null;
+    this.#isLoaded = false;
     this.#sync();
-    byId("no-orders").hidden = true;
     await this.refresh();
   }
 
@@ -104,12 +105,14 @@ class OrderTable {
     try {
       const { body } = await this.#api.orders({ ...this.#query, cursor }, request.signal);
       for (const order of body.orders) this.#learn(order);
+      this.#isLoaded = true;
       showMessage(message, "");
       return body;
     } catch (error) {
       if (request.signal.aborted) return null;
       if (error.status === 401) this.#onDenied();
       showMessage(message, "error", `The orders could not be loaded. ${troubleText(error)}`);
+      byId("no-orders").hidden = true;
       return null;
     } finally {
       if (this.#request === request) this.#request = null;
@@ -201,7 +204,9 @@ class OrderTable {
       if (this.#body.children[index] !== row) this.#body.insertBefore(row, this.#body.children[index] ?? null);
     });
     byId("load-more").hidden = !this.#cursor;
-    byId("no-orders").hidden = this.#listed.length > 0 || !byId("orders-message").hidden;
+    const isTroubled = !byId("orders-message").hidden;
+    byId("no-orders").hidden = isTroubled || (this.#isLoaded && this.#listed.length > 0);
+    setText(byId("no-orders"), this.#isLoaded ? "No orders here yet." : "Loading…");
   }
 
   #newRow(orderId) {
@@ -213,7 +218,7 @@ class OrderTable {
 
   #fill(row, order) {
     const canCancel = this.#canCancel() && isCancelable(order.status);
-    const version = `${order.seq} ${canCancel}`;
+    const version = `${order.seq} ${order.updatedAt} ${canCancel}`;
     if (row.dataset.version === version) return;
     const isUpdate = row.dataset.version !== undefined;
     row.dataset.version = version;
@@ -240,13 +245,12 @@ function orderCells(order, canCancel) {
     cell("pair", swap, typeChip(order)),
     cell("state", statusBadge(order.status), retried),
     cell("wide", order.chosenDex ? venueName(order.chosenDex) : ""),
-    cell("outcome number", outcomeOf(order)),
+    cell("outcome number", canCancel ? cancelButton(order, swap) : outcomeOf(order)),
     cell("wide number", order.executedPrice ? priceText(order.executedPrice) : ""),
     cell("wide number", order.realizedSlippageBps ? slippageText(order.realizedSlippageBps) : ""),
     cell("wide number", took === null ? "" : durationText(took)),
     cell("wide mine", clipped(order.clientOrderId ?? "")),
     cell("wide everyone", clipped(order.userId)),
-    cell("action", canCancel ? cancelButton(order, swap) : ""),
   ];
 }
 

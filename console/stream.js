@@ -12,8 +12,8 @@ const LONGEST_RETRY_MS = 15000;
 /**
  * Dispatches `state` ({state, retryAt}) and `message` (the parsed message).
  *
- * States: `idle` (nowhere to connect to, yet), `connecting`, `live`, `waiting` (until `retryAt`),
- * `refused` (until `restart`).
+ * States: `idle` (before the first `restart`), `connecting`, `live`, `waiting` (until `retryAt`),
+ * `refused` (until the next `restart`).
  */
 class OrderStream extends EventTarget {
   state = "idle";
@@ -25,7 +25,7 @@ class OrderStream extends EventTarget {
   #pongTimer = 0;
   #watched = null;
 
-  /** `locate` returns (a promise of) the URL to connect to, or null while there is none. */
+  /** `locate` promises the URL to connect to; it is good for one connection. */
   constructor(locate) {
     super();
     this.#locate = locate;
@@ -71,12 +71,7 @@ class OrderStream extends EventTarget {
       }
       return;
     }
-    if (this.#socket !== placeholder) return;
-    if (!url) {
-      this.#become("idle");
-      return;
-    }
-    this.#open(new WebSocket(url));
+    if (this.#socket === placeholder) this.#open(new WebSocket(url));
   }
 
   #open(socket) {

@@ -103,6 +103,8 @@ class Ticket {
     const swap = `${amountIn.value.trim() || "0"} ${tokenIn.value} for ${tokenOut.value}`;
     setText(byId("submit"), this.#pending?.isSending ? "Submitting…" : verbOf(type, swap));
     setText(byId("limit-unit"), `${tokenOut.value} per ${tokenIn.value}`);
+    setText(byId("liquidity-unit"), tokenIn.value);
+    setText(byId("highest-unit"), `${tokenIn.value} per ${tokenOut.value}`);
     const best = this.#bestQuote;
     const unit = tokenOut.value;
     setText(byId("estimate"), best ? amountText(best.amountOut) : "–");
@@ -233,8 +235,9 @@ class Ticket {
       const { body, headers } = await this.#api.submit(sent.order, sent.key);
       this.#pending = null;
       const isOld = headers.get("Idempotency-Replayed") === "true";
-      const note = "This order had been placed before. Nothing new was sent.";
-      if (isOld) showMessage(byId("ticket-message"), "note", note);
+      const notes = isOld ? ["This order had been placed before. Nothing new was sent."] : [];
+      notes.push(...(body.warnings ?? []));
+      showMessage(byId("ticket-message"), "note", ...notes.map((note) => element("p", {}, note)));
       this.#onAccepted(body);
     } catch (error) {
       this.#refused(error, sent);
