@@ -691,6 +691,33 @@ def test_every_alarm_explains_itself_and_tells_somebody() -> None:
         assert properties["TreatMissingData"] in ("notBreaching", "breaching")
 
 
+def test_every_alarm_has_a_section_of_the_runbook_and_every_section_an_alarm() -> None:
+    runbook = (ROOT / "docs/runbook.md").read_text()
+    alarms = runbook.split("# The alarms\n")[1].split("\n# By hand\n")[0]
+    sections = dict(
+        section.split("\n", 1) for section in re.split(r"^## ", alarms, flags=re.MULTILINE)[1:]
+    )
+
+    assert set(sections) == set(of_type("AWS::CloudWatch::Alarm"))
+    for name, text in sections.items():
+        assert "**Means**" in text, name
+        assert "**Do**" in text, name
+
+
+def test_runbook_speaks_of_parts_that_exist() -> None:
+    runbook = (ROOT / "docs/runbook.md").read_text()
+
+    assert set(re.findall(r"\bphysical (\w+)", runbook)) <= set(RESOURCES)
+    assert set(re.findall(r"\boutput (\w+)\)", runbook)) <= set(TEMPLATE["Outputs"])
+    parameters = set(re.findall(r"`([A-Z]\w+(?:Concurrency|Second|Tick|Flight|Class))`", runbook))
+    assert parameters <= set(PARAMETERS)
+    anchors = {
+        re.sub(r"[^\w -]", "", title).lower().replace(" ", "-")
+        for title in re.findall(r"^#+ (.+)$", runbook, flags=re.MULTILINE)
+    }
+    assert set(re.findall(r"\]\(#([\w-]+)\)", runbook)) <= anchors
+
+
 def test_dashboard_is_valid_and_shows_every_function() -> None:
     body = RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
 
