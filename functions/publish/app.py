@@ -22,6 +22,7 @@ metrics = Metrics()
 
 _package_logger = logging.getLogger("order_engine")
 _package_logger.handlers = [logger.registered_handler]
+_package_logger.setLevel(logger.log_level)
 _package_logger.propagate = False
 
 
@@ -48,6 +49,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     logger.info(
         "published",
         records=len(records),
+        order_ids=sorted(report.order_ids),
         events=report.events_published,
         greetings=report.greetings,
         posts_failed=report.posts_failed,

@@ -178,6 +178,7 @@ class Report:
     connections_put_off: int = 0
     records_unreadable: int = 0
     delays_ms: list[float] = field(default_factory=list)
+    order_ids: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
 
 
@@ -339,6 +340,7 @@ class Publisher:
         """Read orders, their users and, for new subscribers, the users' orders, each once."""
         read = _Read()
         order_ids = [key.removeprefix(ORDER) for key in wake_ups if key.startswith(ORDER)]
+        report.order_ids |= set(order_ids)
         user_ids = [key.removeprefix(USER) for key in wake_ups if key.startswith(USER)]
         orders = self._submit(self._rows.order_rows, order_ids)
         users = self._submit(self._rows.user_rows, user_ids)
@@ -491,7 +493,7 @@ class Publisher:
 
     def _settle_one(self, delivery: _Delivery, now: datetime) -> "_Settled":
         subscriptions = list(delivery.subscriptions.values())
-        keys = {"connection_id": delivery.connection_id}
+        keys = {"connection_id": delivery.connection_id, "order_ids": sorted(delivery.lanes)}
         try:
             if delivery.halt is _Halt.GONE:
                 logger.info("connection gone", extra=keys)

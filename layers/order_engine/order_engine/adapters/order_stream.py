@@ -79,6 +79,10 @@ class _ConditionsRefusedError(Exception):
         self.codes = tuple(codes)
 
 
+class _ConflictError(StreamUnavailable):
+    """Report that another transaction on the same rows was under way."""
+
+
 class OrderStream:
     """Write events for the subscribers, and keep who subscribes to what.
 
@@ -420,6 +424,8 @@ class OrderStream:
             codes = _refusals(error.response)
             if CONDITION_FAILED in codes:
                 raise _ConditionsRefusedError(codes) from error
+            if "TransactionConflict" in codes:
+                raise _ConflictError(f"{operation}: {error}") from error
             raise StreamUnavailable(f"{operation}: {error}") from error
         except (ConnectionError, HTTPClientError, ResponseParserError) as error:
             raise StreamUnavailable(f"{operation}: {error}") from error
@@ -473,9 +479,7 @@ class OrderStream:
         for attempt in range(MAX_TRANSACTION_ATTEMPTS):
             try:
                 self._call("transact_write_items", TransactItems=list(actions))
-            except StreamUnavailable as error:
-                if "TransactionConflict" not in str(error):
-                    raise
+            except _ConflictError:
                 # Two subscriptions of one connection count it up at once: one has to try again.
                 if attempt == MAX_TRANSACTION_ATTEMPTS - 1:
                     raise

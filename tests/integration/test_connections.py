@@ -1,0 +1,136 @@
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from tests.integration.management_api import ManagementApi, management_api, seconds_of
+
+from order_engine.adapters.connections import (
+    CONNECT_TIMEOUT_SECONDS,
+    READ_TIMEOUT_SECONDS,
+    Connections,
+)
+from order_engine.publishing import PostOutcome
+
+CONNECTION = "L0SM9cOFvHcCIhw="
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ManagementApi]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with management_api() as api:
+        yield api
+
+
+def test_message_is_posted_to_the_connection(api: ManagementApi) -> None:
+    connections = Connections(api.url)
+
+    assert connections.post(CONNECTION, '{"text":"é"}') is PostOutcome.DELIVERED
+
+    assert api.inbox[CONNECTION] == [{"text": "é"}]
+    method, path, _ = api.requests[0]
+    assert (method, path) == (
+        "POST",
+        "/_aws/execute-api/orderstream/live/@connections/L0SM9cOFvHcCIhw%3D",
+    )
+
+
+def test_requests_are_signed_for_the_service(api: ManagementApi) -> None:
+    def sign(method: str, url: str, body: bytes) -> dict[str, str]:
+        request = AWSRequest(method, url, data=body)
+        SigV4Auth(Credentials("test", "secret"), "execute-api", "us-east-1").add_auth(request)
+        return dict(request.headers.items())
+
+    Connections(api.url).post(CONNECTION, "{}")
+    Connections(api.url, sign).post(CONNECTION, "{}")
+
+    own, expected = (headers["authorization"] for _, _, headers in api.requests)
+    assert "/us-east-1/execute-api/aws4_request" in own
+    assert own.split("Signature=")[0] == expected.split("Signature=")[0]
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        (410, PostOutcome.GONE),
+        (429, PostOutcome.UNAVAILABLE),
+        (403, PostOutcome.UNAVAILABLE),
+        (500, PostOutcome.UNAVAILABLE),
+        (503, PostOutcome.UNAVAILABLE),
+        (400, PostOutcome.REFUSED),
+        (413, PostOutcome.REFUSED),
+    ],
+)
+def test_status_tells_the_outcome(api: ManagementApi, status: int, outcome: PostOutcome) -> None:
+    connections = Connections(api.url)
+    api.statuses[CONNECTION] = [status]
+
+    assert connections.post(CONNECTION, "{}") is outcome
+    assert connections.post(CONNECTION, "{}") is PostOutcome.DELIVERED
+
+
+def test_connection_is_closed(api: ManagementApi) -> None:
+    assert Connections(api.url).disconnect(CONNECTION) is PostOutcome.DELIVERED
+
+    assert api.closed == [CONNECTION]
+
+
+def test_hanging_post_is_given_up_within_its_second(api: ManagementApi) -> None:
+    connections = Connections(api.url)
+    api.statuses[CONNECTION] = [0]
+    outcomes: list[PostOutcome] = []
+
+    seconds = seconds_of(lambda: outcomes.append(connections.post(CONNECTION, "{}")))
+
+    assert outcomes == [PostOutcome.TIMED_OUT]
+    assert READ_TIMEOUT_SECONDS <= seconds < READ_TIMEOUT_SECONDS + CONNECT_TIMEOUT_SECONDS
+    assert connections.post("other", "{}") is PostOutcome.DELIVERED
+
+
+def test_http_connections_are_kept_open(api: ManagementApi) -> None:
+    connections = Connections(api.url)
+
+    for _ in range(5):
+        connections.post(CONNECTION, "{}")
+
+    assert len(api.clients) == 1
+
+
+def test_threads_do_not_share_http_connections(api: ManagementApi) -> None:
+    connections = Connections(api.url)
+
+    with ThreadPoolExecutor(8) as threads:
+        outcomes = set(threads.map(lambda n: connections.post(f"c{n}", "{}"), range(100)))
+
+    assert outcomes == {PostOutcome.DELIVERED}
+    assert sum(len(messages) for messages in api.inbox.values()) == 100
+
+
+def test_idle_connection_closed_by_the_server_is_replaced(api: ManagementApi) -> None:
+    connections = Connections(api.url)
+    connections.post(CONNECTION, "{}")
+    api.statuses[CONNECTION] = [-1]
+
+    assert connections.post(CONNECTION, "{}") is PostOutcome.DELIVERED
+
+    assert len(api.clients) == 2
+
+
+def test_connection_cut_at_its_first_use_is_unavailable(api: ManagementApi) -> None:
+    connections = Connections(api.url)
+    api.statuses[CONNECTION] = [-1]
+
+    assert connections.post(CONNECTION, "{}") is PostOutcome.UNAVAILABLE
+
+
+def test_nobody_listening_is_unavailable(api: ManagementApi) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/live"
+
+        assert Connections(url).post(CONNECTION, "{}") is PostOutcome.UNAVAILABLE
