@@ -43,6 +43,7 @@ class TickReport:
 
     pairs: int = 0
     quotes: int = 0
+    asked_again: int = 0
     released: int = 0
     expired: int = 0
     left_to_reconciler: int = 0
@@ -86,9 +87,11 @@ class Watch:
             self._snipe(pair, report)
         room = self._pace.room(self._orders.in_flight())
         offers: list[Offer] = []
-        for pair in self._pace.affordable(self._orders.resting_pairs()):
+        pairs = self._pace.affordable(self._orders.resting_pairs())
+        spare_quotes = self._pace.quotes_per_tick - len(pairs) * len(self._venues)
+        for pair in pairs:
             report.pairs += 1
-            prices = self._prices(pair, report)
+            prices = self._prices(pair, report, spare_quotes)
             if prices:
                 offers.append((pair, prices))
         self._start_all(self._release(offers, room), report)
@@ -103,7 +106,7 @@ class Watch:
         return report
 
     def _snipe(self, pair: PairDemand, report: TickReport) -> None:
-        prices = self._prices(pair, report)
+        prices = self._prices(pair, report, self._pace.quotes_per_tick)
         if prices:
             self._start_all(self._orders.release_snipers(pair, prices), report)
 
@@ -122,12 +125,12 @@ class Watch:
                     waiting.append((pair, prices))
         return released
 
-    def _prices(self, pair: PairDemand, report: TickReport) -> list[VenuePrice]:
+    def _prices(self, pair: PairDemand, report: TickReport, spare_quotes: int) -> list[VenuePrice]:
         """Ask every venue for its best price."""
         prices = []
         for name, venue in self._venues.items():
             try:
-                price = self._price(pair, name, venue, report)
+                price = self._price(pair, name, venue, report, spare_quotes)
             except (Retryable, OutcomeUnknown):
                 logger.warning("no price this tick", extra={"venue": name})
                 continue
@@ -136,18 +139,27 @@ class Watch:
         return prices
 
     def _price(
-        self, pair: PairDemand, name: VenueName, venue: Venue, report: TickReport
+        self,
+        pair: PairDemand,
+        name: VenueName,
+        venue: Venue,
+        report: TickReport,
+        spare_quotes: int,
     ) -> VenuePrice | None:
-        """Ask once; a second time when the size turns out too small, which is then remembered."""
+        """Ask once; a second time when the size turns out far too small, if quotes are left.
+
+        What is exact enough is remembered for the next tick.
+        """
         key = (name, pair.token_in, pair.token_out)
         size = max(pair.smallest_amount_in, self._fine_sizes.get(key, Decimal(0)))
         outcome, price = self._ask(pair, size, name, venue, report)
         if outcome == "no_route":
             return None
-        self._fine_sizes[key] = _fine_size(price, pair.token_in)
-        if size >= self._fine_sizes[key] or report.quotes >= self._pace.quotes_per_tick:
+        fine_size = self._fine_sizes[key] = _fine_size(price, pair.token_in)
+        if 2 * size >= fine_size or report.asked_again >= spare_quotes:
             return price
-        _, finer = self._ask(pair, self._fine_sizes[key], name, venue, report)
+        report.asked_again += 1
+        _, finer = self._ask(pair, fine_size, name, venue, report)
         return finer or price
 
     def _ask(
