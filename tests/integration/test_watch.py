@@ -490,6 +490,27 @@ def test_sniper_that_allows_existing_pools_fires_at_once(desk: Desk) -> None:
     assert desk.started(order) == [order.order_id]
 
 
+@pytest.mark.parametrize(
+    ("bounds", "starts"),
+    [
+        ({"min_liquidity": Decimal(1000)}, True),
+        ({"min_liquidity": Decimal(1001)}, False),
+        ({"max_price": Decimal("0.001")}, True),
+        ({"max_price": Decimal("0.0009")}, False),
+    ],
+)
+def test_sniper_that_allows_existing_pools_still_wants_its_bounds(
+    desk: Desk, bounds: dict[str, Decimal], starts: bool
+) -> None:
+    # 1,000 MOON per SOL, and pools worth 1,000 SOL.
+    desk.move_price(1000)
+
+    order = desk.sniper(trigger=SniperTrigger(allow_existing=True, **bounds))
+
+    assert bool(desk.started(order)) is starts
+    assert desk.status(order) == ("pending" if starts else "open")
+
+
 def test_amend_changes_the_terms_of_an_order_at_rest_only(desk: Desk) -> None:
     order = desk.limit()
     amended, changed = desk.orders.amend(order.order_id, {"limit_price": Decimal(300)})

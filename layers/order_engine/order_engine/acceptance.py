@@ -1,7 +1,7 @@
 """Take an order in: store it once, tell its subscribers, start its execution."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from order_engine.errors import (
@@ -17,7 +17,7 @@ from order_engine.expiry import check_expiry
 from order_engine.failures import FailureCode
 from order_engine.lifecycle import stream_outbox
 from order_engine.money import decimal_text
-from order_engine.orders import Order, OrderTerms, OrderType, Quote
+from order_engine.orders import Order, OrderTerms, OrderType, Quote, SniperTrigger
 from order_engine.orders import Venue as VenueName
 from order_engine.ports import Clock, EventStream, ExecutionStarter, OrderRepository, Venue
 from order_engine.statuses import OrderStatus
@@ -66,8 +66,9 @@ class Acceptance:
         open already, ``DatabaseUnavailable``.
         """
         key = effective_key(terms, idempotency_key)
-        is_met = self._is_met(terms)
-        self._check_moment(terms, key, is_met=is_met)
+        quotes = self._quotes(terms)
+        is_met = _is_met(terms, quotes)
+        self._check_moment(terms, key, pool_is_open=bool(quotes))
         storage = self._orders.insert(
             NewOrder(
                 order_id=self._new_order_id(),
@@ -90,14 +91,11 @@ class Acceptance:
         warnings = (MARKETABLE,) if terms.type is OrderType.LIMIT else ()
         return Accepted(storage.order, replayed=False, warnings=warnings)
 
-    def _is_met(self, terms: OrderTerms) -> bool:
-        """Tell whether the order may execute right away; a market order always may."""
+    def _quotes(self, terms: OrderTerms) -> list[Quote]:
+        """Ask for the prices that decide whether the order may execute right away."""
         if terms.type is OrderType.MARKET:
-            return True
-        quotes = [quote for venue in self._asked(terms) if (quote := _quote(venue, terms))]
-        if terms.limit_price is not None:
-            return any(quote.price >= terms.limit_price for quote in quotes)
-        return bool(quotes)
+            return []
+        return [quote for venue in self._asked(terms) if (quote := _quote(venue, terms))]
 
     def _asked(self, terms: OrderTerms) -> list[Venue]:
         return [
@@ -106,11 +104,11 @@ class Acceptance:
             if terms.trigger is None or terms.trigger.venue in ("any", name)
         ]
 
-    def _check_moment(self, terms: OrderTerms, key: str | None, *, is_met: bool) -> None:
+    def _check_moment(self, terms: OrderTerms, key: str | None, *, pool_is_open: bool) -> None:
         """Raise ``Rejected`` for what is too late, unless it repeats a request that was not."""
         try:
             check_expiry(terms.expires_at, self._clock.now())
-            if is_met:
+            if pool_is_open:
                 _check_pool_is_awaited(terms)
         except Rejected:
             if key is None or not self._orders.is_stored(terms.user_id, key):
@@ -142,6 +140,22 @@ class Acceptance:
             self._executions.start(order.order_id, order.execution)
         except ExecutionNotStarted:
             logger.warning("start left to the reconciler", extra={"order_id": order.order_id})
+
+
+def _is_met(terms: OrderTerms, quotes: Sequence[Quote]) -> bool:
+    """Tell whether the order may execute right away; a market order always may."""
+    if terms.limit_price is not None:
+        return any(quote.price >= terms.limit_price for quote in quotes)
+    if terms.trigger is not None:
+        return any(_is_within(terms.trigger, quote) for quote in quotes)
+    return True
+
+
+def _is_within(trigger: SniperTrigger, quote: Quote) -> bool:
+    """Tell whether a pool is large and cheap enough; liquidity counts in tokenIn."""
+    return quote.liquidity >= trigger.min_liquidity * quote.price and (
+        trigger.max_price is None or quote.price * trigger.max_price >= 1
+    )
 
 
 def _check_pool_is_awaited(terms: OrderTerms) -> None:
