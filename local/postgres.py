@@ -33,6 +33,7 @@ from local.errors import (
     require_free_space,
     tells_full_disk,
 )
+from local.guard import stopped_with_this_process
 from local.paths import StateDirectory, write_private
 
 # The oldest major version that the engine supports, so that nothing newer slips into the SQL.
@@ -141,12 +142,17 @@ def stop(directory: Path) -> bool:
 
 @contextmanager
 def embedded_postgres(state_dir: Path | str, *, port: int = 0) -> Iterator[PostgresServer]:
-    """Run a Postgres of its own below `state_dir` for the length of the block."""
-    directory = StateDirectory.at(state_dir).postgres
-    try:
-        yield start(directory, port=port, durable=False)
-    finally:
-        stop(directory)
+    """Run a Postgres of its own below `state_dir` for the length of the block.
+
+    It ends with this process, even if that is killed.
+    """
+    state = StateDirectory.at(state_dir)
+    state.create()
+    with stopped_with_this_process(state):
+        try:
+            yield start(state.postgres, port=port, durable=False)
+        finally:
+            stop(state.postgres)
 
 
 def _binaries() -> Path:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from local import deploy, emulator, fixups, ports, postgres, stack
 from local.emulator import REGION, Emulator, EmulatorOptions
 from local.errors import BusyError, StartFailedError, require_free_space, require_python
+from local.guard import stopped_with_this_process
 from local.paths import DEFAULT_TEMPLATE, StateDirectory
 from local.postgres import PostgresServer
 from local.progress import step
@@ -148,7 +149,10 @@ def running_stack(
     concurrency: int = DEFAULT_CONCURRENCY,
     template: Path = DEFAULT_TEMPLATE,
 ) -> Iterator[Stack]:
-    """Run a stack of its own, on free ports and in its own folder, for the length of the block."""
+    """Run a stack of its own, on free ports and in its own folder, for the length of the block.
+
+    It ends with this process, even if that is killed.
+    """
     state = StateDirectory.at(state_dir)
     settings = Settings(
         emulator_port=0,
@@ -160,10 +164,12 @@ def running_stack(
         template=template,
         durable=False,
     )
-    try:
-        yield up(state, settings)
-    finally:
-        down(state)
+    state.create()
+    with stopped_with_this_process(state):
+        try:
+            yield up(state, settings)
+        finally:
+            down(state)
 
 
 class _Ports(BaseModel):

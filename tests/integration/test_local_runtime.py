@@ -437,6 +437,25 @@ def test_embedded_postgres_serves_a_role_without_superuser_rights(tmp_path: Path
     assert list(processes.working_in(tmp_path / "postgres" / "data", "postgres")) == []
 
 
+def test_embedded_postgres_ends_with_a_killed_test_run(tmp_path: Path) -> None:
+    program = (
+        "import time; from local.postgres import embedded_postgres\n"
+        f"with embedded_postgres({str(tmp_path)!r}): print('up', flush=True); time.sleep(60)"
+    )
+    run = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=REPOSITORY, text=True
+    )
+    assert run.stdout is not None
+    assert run.stdout.readline() == "up\n"
+    data = tmp_path / "postgres" / "data"
+    assert list(processes.working_in(data, "postgres"))
+
+    run.kill()
+    run.communicate()
+
+    wait_until(lambda: not list(processes.working_in(data, "postgres")), seconds=30)
+
+
 def test_embedded_postgres_with_data_of_another_version_says_so(tmp_path: Path) -> None:
     data = tmp_path / "postgres" / "data"
     data.mkdir(parents=True)
