@@ -474,6 +474,18 @@ def test_connection_once_greeted_counts_as_gone_at_once(world: World) -> None:
     assert world.stream.subscription("c1", "order#o1") is None
 
 
+def test_connection_that_leaves_after_its_greeting_is_not_waited_for(world: World) -> None:
+    world.stream.write("o1", 1)
+    world.publish()
+    world.stream.listen("c1", order_id="o1", connecting=True)
+    world.gateway.scripts["c1"] = [DELIVERED, GONE]
+
+    report = world.publish()
+
+    assert report.connections_removed == 1
+    assert world.clock.slept_seconds == 0
+
+
 # Connections that cannot be reached
 
 

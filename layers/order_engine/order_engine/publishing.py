@@ -263,6 +263,7 @@ class _Delivery:
     greeted: set[str] = field(default_factory=set)
     queue: deque[_Lane] = field(default_factory=deque)
     halt: _Halt | None = None
+    is_open: bool = False
     posts: int = 0
     seconds: float = 0.0
 
@@ -647,6 +648,7 @@ class _Posting:
             delivery.posts += 1
             if outcome is PostOutcome.DELIVERED:
                 self._delivered += 1
+                delivery.is_open = True
                 return True
             self._halt(delivery, outcome, last=delay is None)
             if delay is not None and delivery.halt is None:
@@ -761,6 +763,8 @@ def _concerned(
 
 
 def _may_be_connecting(delivery: _Delivery, now: datetime) -> bool:
+    if delivery.is_open:
+        return False
     since = [item.connecting_since_ms for item in delivery.subscriptions.values()]
     return any(ms is not None and now.timestamp() * 1000 - ms < HANDSHAKE_MS for ms in since)
 
