@@ -95,7 +95,7 @@ e2e: environment ## Run the end-to-end tests (their own stack).
 
 .PHONY: chaos
 chaos: environment ## Kill and break things while orders run, and check that none is lost or doubled.
-	$(PYTHON_RUN) -m pytest tests/chaos $(ARGS)
+	$(PYTHON_RUN) -m tests.chaos $(ARGS)
 
 .PHONY: fuzz
 fuzz: environment ## Send the running stack 5,000 requests made out of its OpenAPI document.
