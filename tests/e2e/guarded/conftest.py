@@ -33,6 +33,7 @@ def lab() -> Iterator[Lab]:
         noted(RunningStack(stack, state)),
     ):
         lab = Lab(stack, issuer)
+        lab.stop_schedules()
         lab.final_order(lab.place()["orderId"], seconds=120)
         yield lab
         lab.close()

@@ -140,10 +140,9 @@ class Lab(Engine):
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Stop schedules, rules and the stream's mapping for the length of the block."""
+        """Stop rules and the stream's mapping for the length of the block."""
         mapping = self.stream_mapping()["UUID"]
         rules = [rule["Name"] for rule in self._events.list_rules()["Rules"]]
-        self._set_schedules("DISABLED")
         for rule in rules:
             self._events.disable_rule(Name=rule)
         self._functions.update_event_source_mapping(UUID=mapping, Enabled=False)
@@ -153,7 +152,6 @@ class Lab(Engine):
             self._functions.update_event_source_mapping(UUID=mapping, Enabled=True)
             for rule in rules:
                 self._events.enable_rule(Name=rule)
-            self._set_schedules("ENABLED")
 
     def stream_mapping(self) -> Json:
         """Return the mapping of the order stream to the publish function."""
@@ -177,13 +175,16 @@ class Lab(Engine):
                 MaximumRecordAgeInSeconds=mapping["MaximumRecordAgeInSeconds"],
             )
 
-    def _set_schedules(self, state: str) -> None:
+    def stop_schedules(self) -> None:
+        """Stop what happens by the minute: the tests do it when they want it."""
         for summary in self._scheduler.list_schedules()["Schedules"]:
             schedule = self._scheduler.get_schedule(
                 Name=summary["Name"], GroupName=summary["GroupName"]
             )
             kept = ("Name", "GroupName", "ScheduleExpression", "FlexibleTimeWindow", "Target")
-            self._scheduler.update_schedule(**{key: schedule[key] for key in kept}, State=state)
+            self._scheduler.update_schedule(
+                **{key: schedule[key] for key in kept}, State="DISABLED"
+            )
 
     # The failed events' queue
 
