@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 Json = dict[str, Any]
 
 START_SECONDS = 30.0
 COMMAND_SECONDS = 30.0
-EXPECT_SECONDS = 15.0
+EXPECT_SECONDS = 30.0
 
 EXECUTABLES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
@@ -57,11 +57,8 @@ def running_browser(executable: str, profile: Path) -> Iterator[Browser]:
             stderr=log,
         )
         try:
-            browser = Browser(_address(profile, process))
-            try:
-                yield browser
-            finally:
-                browser.close()
+            with connect(_address(profile, process), max_size=None, proxy=None) as connection:
+                yield Browser(connection)
         finally:
             process.terminate()
             try:
@@ -87,18 +84,12 @@ def _address(profile: Path, process: subprocess.Popen[bytes]) -> str:
 class Browser:
     """A running browser."""
 
-    def __init__(self, address: str) -> None:
-        self._connection = connect(address, max_size=None, proxy=None)
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
         self._ids = itertools.count(1)
         self._answers: dict[int, Future[Json]] = {}
         self._pages: dict[str, Page] = {}
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Close the connection; the process ends with its starter."""
-        self._connection.close()
-        self._thread.join(timeout=5)
+        threading.Thread(target=self._read, daemon=True).start()
 
     @contextmanager
     def page(self, *, width: int = 1440, height: int = 1000, dark: bool = False) -> Iterator[Page]:
@@ -150,13 +141,18 @@ class Browser:
 
 
 class Page:
-    """One page; `troubles` are its script errors and what its security policy has stopped."""
+    """One page.
+
+    `troubles` are its script errors and what its security policy has stopped; `requests` are those
+    to the API since the first `answer`, as DevTools describes them.
+    """
 
     def __init__(self, browser: Browser, session: str) -> None:
         self._browser = browser
         self._session = session
         self._answers: dict[tuple[str, str], tuple[int, Json]] = {}
         self.troubles: list[str] = []
+        self.requests: list[Json] = []
 
     def prepare(self, *, width: int, height: int, dark: bool) -> None:
         """Set the size and the color scheme, and listen for troubles."""
@@ -250,6 +246,23 @@ class Page:
         self._answers[method, path] = (status, document)
         self._command("Fetch.enable", {"patterns": [{"urlPattern": "*/api/*"}]})
 
+    def pass_on(self) -> None:
+        """Let the API answer again."""
+        self._answers.clear()
+
+    def run_first(self, script: str) -> None:
+        """Run a script before those of every page that is opened from now on."""
+        self._command("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+
+    def accessible_nodes(self) -> list[Json]:
+        """Return the role and name that assistive technology is told of each node."""
+        nodes = self._command("Accessibility.getFullAXTree")["nodes"]
+        return [
+            {key: node.get(key, {}).get("value", "") for key in ("role", "name")}
+            for node in nodes
+            if not node["ignored"]
+        ]
+
     def screenshot(self, path: Path, *, full: bool = False) -> None:
         """Save a picture of what is in view, or of the full page."""
         image = self._command("Page.captureScreenshot", {"captureBeyondViewport": full})
@@ -277,6 +290,7 @@ class Page:
 
     def _notice_request(self, parameters: Json) -> None:
         request = parameters["request"]
+        self.requests.append(request)
         url = request["url"].partition("?")[0]
         for (method, path), (status, document) in self._answers.items():
             if request["method"] == method and url.endswith(path):
