@@ -82,8 +82,6 @@ class Reconciler:
             timedelta(0) if order_id else STALE_AFTER, ORDERS_PER_PASS, order_id
         ):
             findings.order_ids.append(order.order_id)
-            age = self._clock.now() - order.updated_at
-            findings.oldest_age_s = max(findings.oldest_age_s, age.total_seconds())
             self._reconcile(order, findings)
         for events in self._orders.outbox(OUTBOX_AFTER, EVENTS_PER_PASS):
             if stream_outbox(self._orders, self._stream, events):
@@ -95,7 +93,10 @@ class Reconciler:
             state = self._executions.state_of(order.execution)
             if state is ExecutionState.RUNNING:
                 findings.alive += 1
-            elif state is ExecutionState.MISSING:
+                return
+            age = self._clock.now() - order.updated_at
+            findings.oldest_age_s = max(findings.oldest_age_s, age.total_seconds())
+            if state is ExecutionState.MISSING:
                 self._executions.start(order.order_id, order.execution)
                 findings.started += 1
             elif order.restarts < MAX_RESTARTS:
