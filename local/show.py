@@ -81,9 +81,14 @@ def order_summary(order: Mapping[str, Any]) -> list[str]:
 
 
 def addresses(console: Console, stack: Stack) -> None:
-    """Print where the stack answers."""
+    """Print where the stack answers, and whom."""
     console.print(f"  HTTP API    {escape(stack.http_url)}/api/orders")
     console.print(f"  WebSocket   {escape(stack.web_socket_url)}")
+    access = stack.outputs.get("Access", "")
+    if access.startswith("OPEN"):
+        console.print(f"  Access      [yellow]{escape(access)}[/yellow] (see JwtIssuer)")
+    elif access:
+        console.print(f"  Access      with a token of {escape(access)}")
 
 
 def next_commands(console: Console, stack: Stack) -> None:

@@ -121,5 +121,7 @@ def _page_headers(policy: str) -> dict[str, str | list[str]]:
         "Content-Security-Policy": f"default-src 'self'; {policy}; base-uri 'self'; "
         "object-src 'none'; form-action 'self'; frame-ancestors 'none'",
         "Referrer-Policy": "no-referrer",
+        # Browsers heed it over TLS only.
+        "Strict-Transport-Security": "max-age=31536000",
         "X-Frame-Options": "DENY",
     }

@@ -739,6 +739,7 @@ def test_pages_are_locked_down(api: Api, path: str) -> None:
     assert "frame-ancestors 'none'" in policy
     assert "'unsafe-inline'" not in policy.split("script-src")[1].split(";")[0]
     assert reply.headers["referrer-policy"] == "no-referrer"
+    assert "strict-transport-security" in reply.headers
     assert reply.headers["x-content-type-options"] == "nosniff"
 
 

@@ -1,9 +1,11 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from rich.console import Console
 from rich.text import Text
 
 from local import show
+from local.stack import Stack
 
 STARTED = datetime(2026, 11, 21, 2, 40, tzinfo=UTC)
 
@@ -81,3 +83,35 @@ def test_log_line_leaves_out_what_every_line_repeats() -> None:
         "away",
         "order_id=o1",
     ]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "told"),
+    [
+        (
+            {"Access": "OPEN - anyone who reaches the API"},
+            "Access      OPEN - anyone who reaches the API (see JwtIssuer)",
+        ),
+        (
+            {"Access": "https://issuer.example.com/[a]"},
+            "Access      with a token of https://issuer.example.com/[a]",
+        ),
+    ],
+)
+def test_addresses_tell_who_may_place_orders(outputs: dict[str, str], told: str) -> None:
+    console = Console(width=200)
+    stack = Stack(
+        http_url="http://localhost:4566/orders",
+        web_socket_url="ws://localhost:4566/stream",
+        database_url="postgresql://localhost/orders",
+        emulator_url="http://localhost:4566",
+        stack_name="order-engine",
+        region="us-east-1",
+        outputs=outputs,
+    )
+
+    with console.capture() as captured:
+        show.addresses(console, stack)
+
+    assert told in captured.get()
+    assert "postgresql" not in captured.get()

@@ -160,6 +160,11 @@ Price = Annotated[
         "tokenOut per tokenIn, net of fees, greater than 0.", _POSITIVE_NUMBER, exclusiveMinimum=0
     ),
 ]
+_MaxPrice = Annotated[
+    _Number,
+    AfterValidator(_positive),
+    _number_schema("Most tokenIn to pay per tokenOut.", _POSITIVE_NUMBER, exclusiveMinimum=0),
+]
 _Liquidity = Annotated[
     _Number,
     AfterValidator(_not_negative),
@@ -213,7 +218,7 @@ class TriggerRequest(_Request):
     type: Literal["poolCreated"] = "poolCreated"
     venue: Literal["any", "raydium", "meteora"] = "any"
     min_liquidity: _Liquidity = Decimal(0)
-    max_price: Price | None = None
+    max_price: _MaxPrice | None = None
     allow_existing: bool = False
 
 
@@ -279,7 +284,7 @@ def order_terms(fields: Mapping[str, Any], *, caller: str | None = None) -> Orde
 
     ``fields`` as ``parse_json_object`` reads them; ``caller`` is the authenticated user, None in
     an open stack. Raises ``Rejected``: ``VALIDATION_FAILED`` with every field at fault under the
-    name the client used, or ``ORDER_TYPE_NOT_SUPPORTED``.
+    name the client used.
     """
     given = {name: value for name, value in fields.items() if value is not None}
     try:
