@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
+from base64 import b64encode
+from hashlib import sha256
+from pathlib import Path
+from urllib.parse import urlsplit
+
 import httpx
 import pytest
 from openapi_spec_validator import validate
 from tests.e2e.engine import Engine, Json, market_order
 
 ORIGIN = "https://front.example"
+HTTP_API_PAGE = Path(__file__).parents[2] / "docs" / "http-api.md"
 
 
 def test_health_names_version_and_database(engine: Engine) -> None:
@@ -15,6 +24,11 @@ def test_health_names_version_and_database(engine: Engine) -> None:
     assert health["status"] == "ok"
     assert health["version"]
     assert health["database"]["status"] == "ok"
+
+
+def test_health_and_deploy_tell_that_the_stack_is_open(engine: Engine) -> None:
+    assert engine.http.get("api/health").json()["access"] == "open"
+    assert engine.stack.outputs["Access"].startswith("OPEN")
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +60,87 @@ def test_documentation_is_a_page(engine: Engine) -> None:
     assert response.status_code == 200
     assert response.headers["Content-Type"].startswith("text/html")
     assert "swagger" in response.text.lower()
+
+
+def test_examples_of_the_api_page_work_as_pasted(engine: Engine) -> None:
+    # given
+    base, *examples = re.findall(r"```sh\n(.*?)```", HTTP_API_PAGE.read_text(), re.DOTALL)
+    here = re.sub(r"http://\S+", engine.stack.http_url.rstrip("/"), base)
+    # when
+    run = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\necho\n".join([here, *examples])],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    # then
+    assert run.returncode == 0, run.stderr
+    limit, sniper, amended, canceled, ticket = map(json.loads, run.stdout.split("\n")[1:])
+    assert [order["status"] for order in (limit, sniper, amended)] == ["open"] * 3
+    assert (amended["orderId"], amended["limitPrice"]) == (limit["orderId"], "90000")
+    assert (canceled["orderId"], canceled["status"]) == (limit["orderId"], "canceled")
+    assert ticket["ticket"] in ticket["wsUrl"]
+
+
+@pytest.mark.parametrize("page", ["", "docs"])
+def test_page_is_locked_down(engine: Engine, page: str) -> None:
+    headers = engine.http.get(page).headers
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "'unsafe-eval'" not in policy
+    assert "'unsafe-inline'" not in policy.split("script-src")[1].split(";")[0]
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert "Strict-Transport-Security" in headers
+    assert headers["Cache-Control"] == "no-store"
+
+
+def test_console_has_no_code_that_its_policy_does_not_know(engine: Engine) -> None:
+    response = engine.http.get("")
+    policy, page = response.headers["Content-Security-Policy"], response.text
+    code = re.findall(r"<(?:script|style)>(.*?)</(?:script|style)>", page, re.DOTALL)
+    assert code
+    for text in code:
+        digest = b64encode(sha256(text.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+    # Attributes with code or styles have no hash, and files from elsewhere no place.
+    markup = re.sub(r"<(script|style)\b.*?</\1>", "", page, flags=re.DOTALL)
+    assert not re.search(r"""<[^>]*\s(on\w+|style|srcdoc)\s*=""", markup)
+    assert not re.search(r"""<[^>]*\s(src|href)\s*=\s*["']?(https?:)?//""", markup)
+    assert not re.search(r"""\b(eval|new Function)\(|\.innerHTML\b""", page)
+
+
+SECRETS = r"Traceback|psycopg|postgres|botocore|arn:aws|/var/task|\.py\b|[Pp]assword"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "api/orders", "no json"),
+        ("POST", "api/orders", '{"userId": "\\u0000"}'),
+        ("POST", "api/orders", '{"tokenIn": {"$ref": "x"}}'),
+        ("GET", "api/orders?cursor=MTIzNA", ""),
+        ("GET", "api/orders?status=%27%3B--", ""),
+        ("GET", "api/orders/%00", ""),
+        ("GET", "api/orders/by-client-id/%ff", ""),
+        ("PATCH", "api/orders/00000000-0000-4000-8000-000000000000", '{"limitPrice": []}'),
+        ("DELETE", "api/orders/1", ""),
+        ("PUT", "api/orders", ""),
+        ("GET", "api/.env", ""),
+        ("GET", "docs/app.py", ""),
+        ("GET", "docs/../app.py", ""),
+    ],
+)
+def test_refusal_tells_nothing_about_the_inside(
+    engine: Engine, method: str, path: str, body: str
+) -> None:
+    response = engine.http.request(method, path, content=body)
+    assert 400 <= response.status_code < 500, response.text
+    assert not re.search(SECRETS, response.text)
+    assert str(urlsplit(engine.stack.database_url).password) not in response.text
 
 
 def preflight(engine: Engine, path: str) -> httpx.Response:
