@@ -110,6 +110,9 @@ lint: environment .venv-checkov/.requirements ## Check format, lint, types and t
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy layers/order_engine/order_engine local benchmarks
+	@for folder in functions/*/; do \
+		MYPYPATH=layers/order_engine:$$folder .venv/bin/mypy $$folder*.py || exit 1; \
+	done
 	.venv/bin/cfn-lint template.yaml
 	.venv/bin/sam validate --lint --template template.yaml --region us-east-1
 	LOG_LEVEL=ERROR .venv-checkov/bin/checkov --config-file .checkov.yaml
