@@ -522,3 +522,51 @@ def test_amend_changes_the_terms_of_an_order_at_rest_only(desk: Desk) -> None:
     assert amended is not None
     assert amended.limit_price == 300
     assert (changed, changed_later) == (True, False)
+
+
+def test_sniper_bound_to_a_venue_fills_nowhere_else(desk: Desk) -> None:
+    order = desk.sniper(trigger=SniperTrigger(venue="meteora", allow_existing=True))
+    lifecycle = Lifecycle(desk.orders, desk.stream, SystemClock())
+    lifecycle.route(order.order_id, order.execution, None)
+
+    step = lifecycle.decide(
+        order.execution_terms, order.execution, 1, [desk.raydium.quote({"amountIn": "1"})]
+    )
+
+    assert step.answer == {"outcome": "resting"}
+
+
+def test_sniper_does_not_fill_in_a_pool_that_is_too_small(desk: Desk) -> None:
+    trigger = SniperTrigger(min_liquidity=Decimal(10_001), allow_existing=True)
+    desk.raydium.liquidity = desk.meteora.liquidity = Decimal(2_000_000)
+    order = desk.sniper(trigger=trigger)
+    lifecycle = Lifecycle(desk.orders, desk.stream, SystemClock())
+    lifecycle.route(order.order_id, order.execution, None)
+    # At 100 per SOL, a pool of 1,000,000 is worth 10,000 SOL.
+    desk.raydium.liquidity = Decimal(1_000_000)
+
+    step = lifecycle.decide(
+        order.execution_terms, order.execution, 1, [desk.raydium.quote({"amountIn": "1"})]
+    )
+
+    assert step.answer == {"outcome": "resting"}
+
+
+def test_limit_order_whose_swaps_revert_goes_on_past_its_retries(desk: Desk) -> None:
+    order = desk.limit(limit_price=Decimal(90), max_retries=0)
+    terms, execution = order.execution_terms, order.execution
+    lifecycle = Lifecycle(desk.orders, desk.stream, SystemClock())
+    lifecycle.route(order.order_id, execution, None)
+    lifecycle.decide(terms, execution, 1, [desk.raydium.quote({"amountIn": "1"})])
+    transaction = {
+        "signature": f"s-{uuid.uuid4()}",
+        "payload": "",
+        "lastValidBlockHeight": 1,
+        "venue": "raydium",
+    }
+    lifecycle.submit(terms, execution, 1, {"outcome": "built", "transaction": transaction})
+
+    reverted = {"outcome": "reverted", "code": "SLIPPAGE_EXCEEDED", "detail": "moved away"}
+    step = lifecycle.attempt_failed(terms, execution, 1, reverted)
+
+    assert step.answer["outcome"] == "retry"

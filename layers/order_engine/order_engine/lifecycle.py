@@ -118,10 +118,14 @@ class Lifecycle:
         if not quotes:
             code, detail = _why_no_quote(answers)
             return self._attempt_failed(terms, execution, attempt, code, detail)
-        best = best_quote(quotes)
+        admitted = [quote for quote in quotes if terms.admits(quote)]
+        if not admitted:
+            failure = Failure.of(FailureCode.LIMIT_NOT_MET, "no pool of the kind wanted", attempt)
+            return self._rest(terms, execution, attempt, failure)
+        best = best_quote(admitted)
         least = minimum_amount_out(terms, best.amount_out)
         if best.amount_out < least:
-            best = max(quotes, key=lambda quote: quote.amount_out)
+            best = max(admitted, key=lambda quote: quote.amount_out)
             least = minimum_amount_out(terms, best.amount_out)
         if best.amount_out < least:
             detail = f"the best venue pays {decimal_text(best.price)} per {terms.token_in}"
@@ -262,7 +266,11 @@ class Lifecycle:
         if order is None or order.failure is None:
             return Step(dict(SUPERSEDED), order)
         failure = order.failure
-        if failure.retryable and order.retries <= order.max_retries:
+        # A limit order's swap reverts because the market moved away: it goes on until it expires.
+        counts = not (
+            terms.type is OrderType.LIMIT and failure.code is FailureCode.SLIPPAGE_EXCEEDED
+        )
+        if failure.retryable and (not counts or order.retries <= order.max_retries):
             return Step(
                 {
                     "outcome": "retry",

@@ -74,6 +74,15 @@ class SniperTrigger(DomainModel):
     max_price: Amount | None = None
     allow_existing: bool = False
 
+    @property
+    def bounds(self) -> dict[str, Any]:
+        """Return what the execution must keep to, as fields of ``ExecutionTerms``."""
+        return {
+            "max_price": self.max_price,
+            "only_venue": None if self.venue == "any" else Venue(self.venue),
+            "min_liquidity": self.min_liquidity,
+        }
+
 
 class OrderTerms(DomainModel):
     """State what the caller asked for; never changes but by an amend while at rest."""
@@ -106,7 +115,17 @@ class ExecutionTerms(DomainModel):
     max_price: Amount | None = Field(
         default=None, description="sniper: most tokenIn to pay per tokenOut"
     )
+    only_venue: Venue | None = Field(default=None, description="sniper: the one venue it may use")
+    min_liquidity: Amount = Field(
+        default=Decimal(0), description="sniper: least value of the pool in tokenIn"
+    )
     expires_at: Timestamp | None = None
+
+    def admits(self, quote: Quote) -> bool:
+        """Tell whether the quote is of a pool that the order may use."""
+        if self.only_venue is not None and quote.dex is not self.only_venue:
+            return False
+        return quote.liquidity >= self.min_liquidity * quote.price
 
     @property
     def can_rest(self) -> bool:
@@ -188,8 +207,8 @@ class Order(OrderTerms):
             slippage_bps=self.slippage_bps,
             type=self.type,
             limit_price=self.limit_price,
-            max_price=self.trigger.max_price if self.trigger else None,
             expires_at=self.expires_at,
+            **(self.trigger.bounds if self.trigger else {}),
         )
 
     @property
