@@ -6,8 +6,11 @@
 const BASE = new URL(location.pathname.replace(/\/?$/, "/"), location.origin);
 const REQUEST_MS = 15000;
 
+/** A request without success; any other error is a fault of the page. */
+class ApiError extends Error {}
+
 /** The API's answer to a request that it did not carry out (RFC 9457, or the gateway's own). */
-class Problem extends Error {
+class Problem extends ApiError {
   constructor(status, document, retryAfterSeconds) {
     super(document.detail ?? document.message ?? `The API answered ${status}.`);
     this.status = status;
@@ -19,7 +22,7 @@ class Problem extends Error {
 }
 
 /** No answer: nobody knows whether the request was carried out. */
-class Unreachable extends Error {}
+class Unreachable extends ApiError {}
 
 class EngineApi {
   /** Bearer token, where the API asks for one. */

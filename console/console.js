@@ -16,14 +16,14 @@ const stored = {
   name: `order-console ${BASE.pathname}`,
   read(storage) {
     try {
-      return storage.getItem(this.name) ?? "";
+      return window[storage].getItem(this.name) ?? "";
     } catch {
       return ""; // a browser may refuse storage
     }
   },
   write(storage, value) {
     try {
-      storage.setItem(this.name, value);
+      window[storage].setItem(this.name, value);
     } catch {
       // Then it lasts as long as the page.
     }
@@ -106,6 +106,7 @@ async function showOrder(orderId) {
     else orderStream.watch(orderId, () => orderLife.lastSeq);
   } catch (error) {
     if (request.signal.aborted) return;
+    if (!(error instanceof ApiError)) throw error;
     if (orderLife.orderId !== orderId) orderLife.hide();
     showMessage(byId("orders-message"), "error", `Order ${orderId}: ${troubleText(error)}`);
     if (error.status === 401) askForToken();
@@ -151,7 +152,9 @@ async function cancelOrder(orderId) {
     orderTable.put(body);
     if (orderId === orderLife.orderId) showOrder(orderId);
   } catch (error) {
-    const isNoRoute = error.status === 405 || (error.status === 404 && error.code !== "ORDER_NOT_FOUND");
+    if (!(error instanceof ApiError)) throw error;
+    const isNoRoute =
+      error.status === 405 || (error.status === 404 && error.code !== "ORDER_NOT_FOUND");
     if (isNoRoute) {
       canCancelOrders = false;
       byId("cancel").hidden = true;
@@ -166,8 +169,7 @@ async function cancelOrder(orderId) {
 
 const orderTicket = new Ticket(engineApi, {
   userId: enteredUser,
-  onAccepted(reply) {
-    const { wsUrl, message, warnings, ...order } = reply;
+  onAccepted(order) {
     orderTable.put(order);
     if (location.hash === `#${order.orderId}`) showOrder(order.orderId);
     else location.hash = order.orderId;
@@ -177,7 +179,8 @@ const orderTicket = new Ticket(engineApi, {
 
 // Who trades
 
-byId("user").value = stored.read(localStorage);
+byId("user").value = stored.read("localStorage");
+let usedUser = byId("user").value;
 byId("account").addEventListener("submit", (event) => {
   event.preventDefault();
   useAccount();
@@ -187,12 +190,14 @@ byId("user").addEventListener("change", useAccount);
 function useAccount() {
   if (isAuthenticated()) {
     engineApi.token = byId("token").value.trim();
-    stored.write(sessionStorage, engineApi.token);
+    stored.write("sessionStorage", engineApi.token);
     setFieldError("token", engineApi.token ? "" : "Paste a token.");
+    if (!engineApi.token) return;
   } else {
     const user = byId("user").value.trim();
-    if (user === stored.read(localStorage)) return;
-    stored.write(localStorage, user);
+    if (user === usedUser) return;
+    usedUser = user;
+    stored.write("localStorage", user);
   }
   begin();
 }
@@ -207,7 +212,7 @@ function askForToken() {
 function begin() {
   orderStream.restart();
   orderTable.reload();
-  orderTicket.refresh();
+  orderTicket.begin();
   followHash();
 }
 
@@ -221,10 +226,11 @@ async function greet() {
     byId("token-entry").hidden = !isAuthenticated();
     byId("account-apply").hidden = !isAuthenticated();
     byId("scope").hidden = isAuthenticated();
-    if (isAuthenticated()) engineApi.token = stored.read(sessionStorage);
+    if (isAuthenticated()) engineApi.token = stored.read("sessionStorage");
     if (isAuthenticated() && !engineApi.token) askForToken();
     else begin();
   } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
     banner.hidden = false;
     setText(banner, `${troubleText(error)} The console keeps trying.`);
     setTimeout(greet, HEALTH_RETRY_MS);

@@ -44,7 +44,8 @@ function statusBadge(status) {
   return paintStatus(badge, status);
 }
 
-const venueName = (venue) => element("span", { class: "venue", "data-venue": venue }, capitalized(venue));
+const venueName = (venue) =>
+  element("span", { class: "venue", "data-venue": venue }, capitalized(venue));
 
 function copyable(text, label) {
   const code = element("code", { title: text }, shortened(text));
@@ -91,9 +92,10 @@ function venueCards({ quotes, missing = [], best, bestLabel, tokenOut }) {
         reason ? element("p", { class: "hint" }, reason.detail) : null,
       );
     }
-    const behind = (1 - Number(quote.amountOut) / most) * 10000;
+    const behind = most > 0 ? (1 - Number(quote.amountOut) / most) * 10000 : 0;
     const rank = quotes.length === 1 ? "only quote" : "most out";
-    const gap = behind < 0.05 ? rank : `${behind.toFixed(1)} bps less${isBest ? ", deeper pool" : ""}`;
+    const gap =
+      behind < 0.05 ? rank : `${behind.toFixed(1)} bps less${isBest ? ", deeper pool" : ""}`;
     return element(
       "article",
       { class: isBest ? "quote winner" : "quote" },

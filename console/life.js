@@ -90,7 +90,10 @@ class OrderLife {
     const { badge, type, ids, verdict, quotes, facts: factList } = this.#slots;
     this.#panel.hidden = false;
     byId("no-life").hidden = true;
-    setText(byId("life-heading"), `${amountText(order.amountIn)} ${order.tokenIn} → ${order.tokenOut}`);
+    setText(
+      byId("life-heading"),
+      `${amountText(order.amountIn)} ${order.tokenIn} → ${order.tokenOut}`,
+    );
     badge.replaceChildren(statusBadge(order.status));
     setText(type, order.type);
     this.#renderIds(ids, order);
@@ -98,7 +101,7 @@ class OrderLife {
     byId("cancel").hidden = !(canCancel && isCancelable(order.status));
     while (this.#list.children.length < this.#events.length) {
       const index = this.#list.children.length;
-      this.#list.append(timelineRow(this.#events[index], order, this.#list.children.length));
+      this.#list.append(timelineRow(this.#events[index], order, index));
     }
     this.#renderRoute(quotes, order);
     factList.replaceChildren(...facts(outcomeFacts(order)));
@@ -111,7 +114,9 @@ class OrderLife {
     target.dataset.shown = shown;
     target.replaceChildren(
       element("span", {}, "Order ", copyable(order.orderId, "the order id")),
-      order.clientOrderId ? element("span", {}, "Your id ", element("code", {}, order.clientOrderId)) : "",
+      order.clientOrderId
+        ? element("span", {}, "Your id ", element("code", {}, order.clientOrderId))
+        : "",
       element("span", {}, "of ", element("bdi", {}, order.userId)),
       element("span", {}, `placed ${clockText(order.createdAt)}`),
     );
@@ -121,8 +126,13 @@ class OrderLife {
     target.hidden = !["confirmed", "failed"].includes(order.status);
     if (order.status === "confirmed") {
       const venue = order.chosenDex ? ` on ${capitalized(order.chosenDex)}` : "";
-      const slippage = order.realizedSlippageBps ? `, ${slippageText(order.realizedSlippageBps)}` : "";
-      setText(target, `Received ${amountText(order.amountOut)} ${order.tokenOut}${venue}${slippage}.`);
+      const slippage = order.realizedSlippageBps
+        ? `, ${slippageText(order.realizedSlippageBps)}`
+        : "";
+      setText(
+        target,
+        `Received ${amountText(order.amountOut)} ${order.tokenOut}${venue}${slippage}.`,
+      );
     } else if (order.failure) {
       const { code, detail } = order.failure;
       target.replaceChildren(element("strong", { class: "code" }, code), ` ${detail}`);
@@ -138,7 +148,9 @@ class OrderLife {
       tokenOut: order.tokenOut,
     });
     const isDecided = order.quotes.length > 0;
-    const waiting = isFinal(order.status) ? "The order never got a quote." : "Both venues’ quotes appear here.";
+    const waiting = isFinal(order.status)
+      ? "The order never got a quote."
+      : "Both venues’ quotes appear here.";
     target.replaceChildren(...(isDecided ? cards : [element("p", { class: "hint" }, waiting)]));
   }
 
@@ -188,7 +200,11 @@ function timelineRow(event, order, index) {
       { datetime: event.timestamp, title: clockText(event.timestamp, { milliseconds: true }) },
       index === 0 ? clockText(event.timestamp) : `+${durationText(offset)}`,
     ),
-    element("span", { class: "track" }, element("span", { class: "piece" }, element("span", { class: "spent" }))),
+    element(
+      "span",
+      { class: "track" },
+      element("span", { class: "piece" }, element("span", { class: "spent" })),
+    ),
     element("span", { class: "detail" }, ...eventDetail(event, order)),
   );
   return paintStatus(row, event.status);
@@ -198,7 +214,11 @@ function eventDetail(event, order) {
   switch (event.status) {
     case "routing":
       if (event.failure) {
-        return [`attempt ${event.attempt}, after `, element("span", { class: "code" }, event.failure.code), ` ${event.failure.detail}`];
+        return [
+          `attempt ${event.attempt}, after `,
+          element("span", { class: "code" }, event.failure.code),
+          ` ${event.failure.detail}`,
+        ];
       }
       return [event.attempt > 1 ? `attempt ${event.attempt}` : "asking both venues"];
     case "building":
@@ -209,9 +229,13 @@ function eventDetail(event, order) {
     case "submitted":
       return event.txHash ? ["transaction ", copyable(event.txHash, "the transaction hash")] : [];
     case "confirmed":
-      return [`${amountText(event.amountOut)} ${order.tokenOut} at ${priceText(event.executedPrice)}`];
+      return [
+        `${amountText(event.amountOut)} ${order.tokenOut} at ${priceText(event.executedPrice)}`,
+      ];
     case "failed":
-      return event.failure ? [element("span", { class: "code" }, event.failure.code), ` ${event.failure.detail}`] : [];
+      return event.failure
+        ? [element("span", { class: "code" }, event.failure.code), ` ${event.failure.detail}`]
+        : [];
     default:
       return [event.reason ?? STATUSES[event.status]?.meaning ?? ""];
   }
@@ -236,7 +260,10 @@ function outcomeFacts(order) {
 
 function triggerText({ trigger, tokenIn, tokenOut }) {
   const venue = trigger.venue === "any" ? "any pool" : `a pool on ${capitalized(trigger.venue)}`;
-  const depth = Number(trigger.minLiquidity) > 0 ? ` of ${amountText(trigger.minLiquidity)} ${tokenIn}` : "";
-  const price = trigger.maxPrice ? ` at ${priceText(trigger.maxPrice)} ${tokenIn} per ${tokenOut} or less` : "";
+  const depth =
+    Number(trigger.minLiquidity) > 0 ? ` of ${amountText(trigger.minLiquidity)} ${tokenIn}` : "";
+  const price = trigger.maxPrice
+    ? ` at ${priceText(trigger.maxPrice)} ${tokenIn} per ${tokenOut} or less`
+    : "";
   return `${venue}${depth}${price}`;
 }

@@ -110,6 +110,7 @@ class OrderTable {
       return body;
     } catch (error) {
       if (request.signal.aborted) return null;
+      if (!(error instanceof ApiError)) throw error;
       if (error.status === 401) this.#onDenied();
       showMessage(message, "error", `The orders could not be loaded. ${troubleText(error)}`);
       byId("no-orders").hidden = true;
@@ -180,7 +181,9 @@ class OrderTable {
     const index = this.#listed.indexOf(order.orderId);
     if (belongs && index < 0) {
       const created = Date.parse(order.createdAt);
-      const at = this.#listed.findIndex((id) => Date.parse(this.#known.get(id).createdAt) <= created);
+      const at = this.#listed.findIndex(
+        (id) => Date.parse(this.#known.get(id).createdAt) <= created,
+      );
       if (at >= 0) this.#listed.splice(at, 0, order.orderId);
       else if (!this.#cursor) this.#listed.push(order.orderId);
     } else if (!belongs && index >= 0) {
@@ -201,7 +204,8 @@ class OrderTable {
     this.#listed.forEach((orderId, index) => {
       const row = this.#rows.get(orderId) ?? this.#newRow(orderId);
       this.#fill(row, this.#known.get(orderId));
-      if (this.#body.children[index] !== row) this.#body.insertBefore(row, this.#body.children[index] ?? null);
+      if (this.#body.children[index] !== row)
+        this.#body.insertBefore(row, this.#body.children[index] ?? null);
     });
     byId("load-more").hidden = !this.#cursor;
     const isTroubled = !byId("orders-message").hidden;
@@ -224,8 +228,9 @@ class OrderTable {
     row.dataset.version = version;
     const cells = orderCells(order, canCancel);
     if (isUpdate) {
-      // Keep the first cell: its link may have the focus.
-      row.replaceChildren(row.children[0], ...cells.slice(1));
+      // The first cell stays: its link may have the focus.
+      for (const cell of [...row.children].slice(1)) cell.remove();
+      row.append(...cells.slice(1));
       row.dataset.flash = row.dataset.flash === "a" ? "b" : "a";
     } else {
       row.replaceChildren(...cells);
@@ -236,10 +241,19 @@ class OrderTable {
 
 function orderCells(order, canCancel) {
   const cell = (name, ...content) => element("td", { class: name, role: "cell" }, ...content);
-  const placed = element("a", { href: `#${order.orderId}`, title: order.orderId }, clockText(order.createdAt));
+  const placed = element(
+    "a",
+    { href: `#${order.orderId}`, title: order.orderId },
+    clockText(order.createdAt),
+  );
   const swap = `${amountText(order.amountIn)} ${order.tokenIn} → ${order.tokenOut}`;
-  const retried = order.attempt > 1 ? element("small", { title: `attempt ${order.attempt}` }, ` ×${order.attempt}`) : "";
-  const took = isFinal(order.status) ? Date.parse(order.updatedAt) - Date.parse(order.createdAt) : null;
+  const retried =
+    order.attempt > 1
+      ? element("small", { title: `attempt ${order.attempt}` }, ` ×${order.attempt}`)
+      : "";
+  const took = isFinal(order.status)
+    ? Date.parse(order.updatedAt) - Date.parse(order.createdAt)
+    : null;
   return [
     cell("placed", placed),
     cell("pair", swap, typeChip(order)),
@@ -270,7 +284,11 @@ const clipped = (text) => element("bdi", { class: "clip", title: text || null },
 
 function cancelButton(order, swap) {
   const name = `Cancel ${swap}`;
-  return element("button", { type: "button", class: "quiet", "data-cancel": order.orderId, "aria-label": name }, "Cancel");
+  return element(
+    "button",
+    { type: "button", class: "quiet", "data-cancel": order.orderId, "aria-label": name },
+    "Cancel",
+  );
 }
 
 /** The order as an event leaves it; an event carries what its transition added. */
@@ -278,8 +296,15 @@ function orderAfter(order, event) {
   const { status, seq, attempt, timestamp } = event;
   const changes = { status, seq, attempt, updatedAt: timestamp };
   const added = [
-    "chosenDex", "quotes", "quotedPrice", "minAmountOut", "txHash",
-    "executedPrice", "amountOut", "realizedSlippageBps", "failure",
+    "chosenDex",
+    "quotes",
+    "quotedPrice",
+    "minAmountOut",
+    "txHash",
+    "executedPrice",
+    "amountOut",
+    "realizedSlippageBps",
+    "failure",
   ];
   for (const name of added) {
     if (event[name] !== undefined) changes[name] = event[name];

@@ -63,12 +63,11 @@ class OrderStream extends EventTarget {
     try {
       url = await this.#locate();
     } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
       if (this.#socket !== placeholder) return;
-      if (error instanceof Problem && error.status < 500 && error.status !== 429) {
-        this.#become("refused");
-      } else {
-        this.#retryLater(error.retryAfterSeconds);
-      }
+      const isRefusal = error.status < 500 && error.status !== 429;
+      if (isRefusal) this.#become("refused");
+      else this.#retryLater(error.retryAfterSeconds);
       return;
     }
     if (this.#socket === placeholder) this.#open(new WebSocket(url));

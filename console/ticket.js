@@ -24,7 +24,7 @@ class Ticket {
   #quoted = null;
   #lastTouch = performance.now();
   #pending = null; // the order that is being sent, or that got no answer
-  #quotesOn = false;
+  #hasBegun = false;
 
   /** `userId` returns whose order it is, null for the API to know. */
   constructor(api, { userId, onAccepted, onDenied }) {
@@ -48,7 +48,7 @@ class Ticket {
     for (const type of ["pointerdown", "keydown"]) {
       addEventListener(type, () => this.#touched(), { passive: true });
     }
-    document.addEventListener("visibilitychange", () => this.#quotesOn && this.#quoteSoon(0));
+    document.addEventListener("visibilitychange", () => this.#quoteSoon(0));
     this.#show();
   }
 
@@ -112,7 +112,10 @@ class Ticket {
     const points = basisPointsOfPercent(slippageTolerance.value.trim());
     const isBounded = best && points !== null && type === "market";
     const least = isBounded && leastOut(best.amountOut, TABLES.tokenDecimals[unit], points);
-    setText(byId("least"), least ? `You receive at least ${amountText(least)} ${unit}, or the swap fails.` : "");
+    setText(
+      byId("least"),
+      least ? `You receive at least ${amountText(least)} ${unit}, or the swap fails.` : "",
+    );
   }
 
   // Quotes
@@ -135,7 +138,7 @@ class Ticket {
   #quoteSoon(delay = QUOTE_DELAY_MS) {
     clearTimeout(this.#quoteTimer);
     this.#quoteRequest?.abort();
-    if (document.visibilityState !== "visible") return;
+    if (!this.#hasBegun || document.visibilityState !== "visible") return;
     if (performance.now() - this.#lastTouch > QUOTE_IDLE_MS) {
       setText(byId("quotes-note"), "paused");
       return;
@@ -160,6 +163,7 @@ class Ticket {
       this.#showQuotes(body);
     } catch (error) {
       if (request.signal.aborted) return;
+      if (!(error instanceof ApiError)) throw error;
       this.#forgetQuotes();
       byId("quotes").replaceChildren();
       if (error instanceof Problem && error.fields.length > 0) {
@@ -178,13 +182,16 @@ class Ticket {
   #showQuotes({ quotes, missing, bestDex, tokenOut, timestamp }) {
     const list = byId("quotes");
     delete list.dataset.stale;
-    list.replaceChildren(...venueCards({ quotes, missing, best: bestDex, bestLabel: "best", tokenOut }));
+    list.replaceChildren(
+      ...venueCards({ quotes, missing, best: bestDex, bestLabel: "best", tokenOut }),
+    );
     setText(byId("quotes-note"), clockText(timestamp));
   }
 
-  /** Ask for quotes now, and from now on. */
-  refresh() {
-    this.#quotesOn = true;
+  /** Begin for the present user: ask for quotes now, and from now on. */
+  begin() {
+    this.#hasBegun = true;
+    this.#pending = null;
     this.#quoteSoon(0);
   }
 
@@ -232,34 +239,50 @@ class Ticket {
     this.#clearErrors();
     this.#show();
     try {
-      const { body, headers } = await this.#api.submit(sent.order, sent.key);
-      this.#pending = null;
-      const isOld = headers.get("Idempotency-Replayed") === "true";
-      const notes = isOld ? ["This order had been placed before. Nothing new was sent."] : [];
-      notes.push(...(body.warnings ?? []));
-      showMessage(byId("ticket-message"), "note", ...notes.map((note) => element("p", {}, note)));
-      this.#onAccepted(body);
+      const reply = await this.#api.submit(sent.order, sent.key);
+      this.#settle(sent);
+      this.#accepted(reply);
     } catch (error) {
-      this.#refused(error, sent);
+      if (!(error instanceof ApiError)) throw error;
+      const isUnknown = error instanceof Unreachable || error.status >= 500;
+      if (!isUnknown) this.#settle(sent);
+      this.#refused(error, isUnknown);
     } finally {
       sent.isSending = false;
       this.#show();
     }
   }
 
-  #refused(error, sent) {
+  #settle(sent) {
+    if (this.#pending === sent) this.#pending = null;
+  }
+
+  #accepted({ body, headers }) {
+    const isOld = headers.get("Idempotency-Replayed") === "true";
+    const notes = isOld ? ["This order had been placed before. Nothing new was sent."] : [];
+    notes.push(...(body.warnings ?? []));
+    showMessage(byId("ticket-message"), "note", ...notes.map((note) => element("p", {}, note)));
+    this.#onAccepted(body);
+  }
+
+  #refused(error, isUnknown) {
     const message = byId("ticket-message");
-    const isUnknown = error instanceof Unreachable || error.status >= 500;
     if (isUnknown) {
       const repeat = "Submitting again repeats this very request: it cannot place a second order.";
       showMessage(message, "error", `${troubleText(error)} ${repeat}`);
       return;
     }
-    if (this.#pending === sent) this.#pending = null;
     const unplaced = showFieldErrors(error);
     if (unplaced.length > 0 || error.fields.length === 0) {
-      const lines = unplaced.map(({ field, message: text }) => element("li", {}, `${field} ${text}`));
-      showMessage(message, "error", troubleText(error), lines.length ? element("ul", {}, ...lines) : null);
+      const lines = unplaced.map(({ field, message: text }) =>
+        element("li", {}, `${field} ${text}`),
+      );
+      showMessage(
+        message,
+        "error",
+        troubleText(error),
+        lines.length ? element("ul", {}, ...lines) : null,
+      );
     }
     if (error.status === 401) this.#onDenied();
     this.#focusFirstError();
@@ -284,12 +307,11 @@ class Ticket {
 
 /** Show a problem at the fields that it names; returns the errors whose fields are not here. */
 function showFieldErrors(problem) {
-  const [only] = problem.code === "VALIDATION_FAILED" || problem.fields.length > 1 ? [] : problem.fields;
-  return problem.fields.filter((error) => {
-    const name = fieldName(error.field);
-    // The detail of a problem that is about one field says more than the field's own line.
-    const words = error === only ? problem.message : error.message;
-    return !setFieldError(name, FIELD_WORDS[name] ?? words);
+  // The detail of a problem that is about one field says more than the field's own line.
+  const isOfOne = problem.code !== "VALIDATION_FAILED" && problem.fields.length === 1;
+  return problem.fields.filter(({ field, message }) => {
+    const name = fieldName(field);
+    return !setFieldError(name, FIELD_WORDS[name] ?? (isOfOne ? problem.message : message));
   });
 }
 
