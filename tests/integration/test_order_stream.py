@@ -150,6 +150,7 @@ def test_damaged_rows_are_read_as_far_as_they_go(
         ("event#0000000002", {}),
         ("event#second", {"event": {"S": "{}"}}),
         ("conn#c1", {"afterSeq": {"S": "one"}}),
+        ("cursors", {"cursors": {"M": {"s1": {"S": "x"}, "s2": {"N": "2"}}}}),
         ("surprise", {}),
     ):
         key = {"pk": {"S": f"order#{order_id}"}, "sk": {"S": sort_key}}
@@ -159,6 +160,7 @@ def test_damaged_rows_are_read_as_far_as_they_go(
 
     assert list(rows.events) == [1]
     assert rows.subscriptions == (Subscription(f"order#{order_id}", "c1", "c1"),)
+    assert rows.cursors == {"s2": 2}
 
 
 def test_partition_of_several_pages_is_read_whole(stream: OrderStream, order_id: str) -> None:

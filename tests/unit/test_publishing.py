@@ -860,11 +860,14 @@ def test_delay_is_measured_for_events_of_the_batch_only(world: World) -> None:
     assert report.delays_ms == [250.0]
 
 
-def test_event_without_timestamp_is_delivered_unmeasured(world: World) -> None:
+@pytest.mark.parametrize("timestamp", [None, "yesterday", "2026-11-21T02:40:00"])
+def test_event_without_usable_timestamp_is_delivered_unmeasured(
+    world: World, timestamp: str | None
+) -> None:
     world.stream.listen("c1", order_id="o1")
     world.stream.write("o1", 1)
     events = world.stream.partitions["order#o1"].events
-    events[1] = StoredEvent(1, events[1].body)
+    events[1] = StoredEvent(1, events[1].body, timestamp)
 
     report = world.publish()
 

@@ -681,8 +681,11 @@ class _Posting:
     def _delay_ms(self, lane: _Lane, event: StoredEvent) -> float | None:
         if event.seq not in lane.fresh or event.timestamp is None:
             return None
-        written = datetime.fromisoformat(event.timestamp)
-        return (self._clock.now() - written).total_seconds() * 1000
+        try:
+            written = datetime.fromisoformat(event.timestamp)
+            return (self._clock.now() - written).total_seconds() * 1000
+        except (ValueError, TypeError):
+            return None  # not worth holding up anything
 
     def _count(self, *, greetings: int = 0, events: int = 0, delay_ms: float | None = None) -> None:
         with self._changed:

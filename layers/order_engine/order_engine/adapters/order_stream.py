@@ -328,7 +328,7 @@ class OrderStream:
             elif sort_key == OWNER_KEY:
                 user_id = _optional_text(item, "userId")
             elif sort_key == CURSORS_KEY:
-                cursors = {key: int(seq["N"]) for key, seq in item["cursors"]["M"].items()}
+                cursors = _cursors(item)
         return OrderRows(order_id, user_id, events, tuple(subscriptions), cursors, tuple(wake_keys))
 
     def user_rows(self, user_id: str) -> UserRows:
@@ -350,7 +350,8 @@ class OrderStream:
             ScanIndexForward=False,
             Limit=limit,
         )
-        return [item["orderId"]["S"] for item in reversed(answer["Items"])]
+        found = (_optional_text(item, "orderId") for item in reversed(answer["Items"]))
+        return [order_id for order_id in found if order_id is not None]
 
     def mark_greeted(self, subscription: Subscription, after_seq: int) -> None:
         """Note that the greeting and the events up to ``after_seq`` have gone out."""
@@ -605,6 +606,12 @@ def _stored_event(item: Item) -> StoredEvent | None:
     if not body or not seq.isdecimal():
         return None
     return StoredEvent(int(seq), body, _optional_text(item, "timestamp"))
+
+
+def _cursors(item: Item) -> dict[str, int]:
+    stored: Item = item.get("cursors", {}).get("M", {})
+    cursors = {key: _optional_number(stored, key) for key in stored}
+    return {key: seq for key, seq in cursors.items() if seq is not None}
 
 
 def _ticket_key(ticket: str) -> Item:
