@@ -1,4 +1,5 @@
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -477,6 +478,21 @@ def test_lasting_conflict_is_stream_unavailable(order_id: str) -> None:
 
     with pytest.raises(StreamUnavailable):
         OrderStream(TABLE, lambda: Failing(conflict)).append([event(order_id, 1)])
+
+
+def test_client_is_made_once_for_many_threads(dynamodb: Any, order_id: str) -> None:
+    made: list[Any] = []
+
+    def make() -> Any:
+        time.sleep(0.05)
+        made.append(dynamodb)
+        return dynamodb
+
+    stream = OrderStream(TABLE, make)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(stream.order_rows, [order_id] * 8))
+
+    assert len(made) == 1
 
 
 def test_items_left_unprocessed_are_written_again_or_reported(order_id: str) -> None:

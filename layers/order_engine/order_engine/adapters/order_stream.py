@@ -19,6 +19,7 @@ import hashlib
 import json
 import random
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -93,7 +94,9 @@ class OrderStream:
 
     def __init__(self, table: str, client: Callable[[], Any] | None = None) -> None:
         self._table = table
-        self._client = client or (lambda: aws.client("dynamodb"))
+        self._make_client = client or (lambda: aws.client("dynamodb"))
+        self._made_client: Any = None
+        self._lock = threading.Lock()
 
     # What the writers of events need
 
@@ -408,6 +411,13 @@ class OrderStream:
         )
 
     # DynamoDB
+
+    def _client(self) -> Any:
+        # A cold publish reads many orders at once, and each client made costs 0.2 s.
+        with self._lock:
+            if self._made_client is None:
+                self._made_client = self._make_client()
+            return self._made_client
 
     def _call(self, operation: str, **parameters: Any) -> dict[str, Any]:
         from botocore.exceptions import (
