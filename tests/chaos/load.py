@@ -103,6 +103,7 @@ class Listener:
         self._last: Counter[str] = Counter()
         self._final: set[str] = set()
         self._chance = random.Random(name)
+        self._connection: ClientConnection | None = None
         if user_id is not None:
             self._topics[user_id] = NEVER
         if order_id is not None:
@@ -113,6 +114,11 @@ class Listener:
         self.subscriber.order_ids.add(order_id)
         if self._user_id is None and self._direct_order_id is None:
             self._topics.setdefault(order_id, NEVER)
+
+    def cut(self) -> None:
+        """Lose the connection, as when the network does."""
+        if self._connection is not None:
+            self._connection.transport.abort()
 
     async def run(self) -> None:
         """Listen until canceled."""
@@ -137,6 +143,7 @@ class Listener:
         return str(self._url.copy_merge_params(query))
 
     async def _listen(self, connection: ClientConnection) -> None:
+        self._connection = connection
         self._confirmed.clear()
         self._topics = dict.fromkeys(self._topics, NEVER)
         subscribing = asyncio.create_task(self._subscribe(connection))
@@ -194,6 +201,7 @@ class LoadGenerator:
         self._plan = plan
         self._chance = random.Random(plan.seed)
         self._tasks: list[asyncio.Task[None]] = []
+        self._loop = asyncio.get_running_loop()
         self._by_user: dict[str, Listener] = {}
         self._by_batch: dict[int, Listener] = {}
 
@@ -214,6 +222,11 @@ class LoadGenerator:
                 due_at = began_at + number / self._plan.rate_per_second
                 await asyncio.sleep(max(0.0, due_at - time.monotonic()))
                 group.create_task(self._live(http, number))
+
+    def cut_sockets(self) -> None:
+        """Cut off every listener; may be called from any thread."""
+        for listener in list(self.load.listeners):
+            self._loop.call_soon_threadsafe(listener.cut)
 
     async def stop_listening(self) -> None:
         """Close every listener's connection. Raises what ended a listener before."""

@@ -68,7 +68,10 @@ async def run_scenario(rig: Rig, scenario: Scenario, plan: RunPlan) -> Outcome:
     )
     load = generator.load
     disruption = Disruption(
-        orders / plan.rate_per_second, load.user_prefix, random.Random(plan.seed)
+        orders / plan.rate_per_second,
+        load.user_prefix,
+        random.Random(plan.seed),
+        generator.cut_sockets,
     )
     began_at = time.monotonic()
     disrupting = asyncio.create_task(asyncio.to_thread(scenario.disrupt, rig, disruption))

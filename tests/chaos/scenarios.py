@@ -42,6 +42,7 @@ class Disruption:
     expected_seconds: float
     user_prefix: str
     chance: random.Random
+    cut_sockets: Callable[[], None] = lambda: None
     over: threading.Event = field(default_factory=threading.Event)
     tally: Counter[str] = field(default_factory=Counter)
     began_at: float = field(default_factory=time.monotonic)
@@ -102,7 +103,13 @@ def restart_emulator(rig: Rig, disruption: Disruption) -> None:
     """Stop the emulator, with every running execution and worker, and start it again."""
     disruption.wait_for_share(0.4)
     disruption.tally["running executions"] += sum(1 for _ in _running(rig))
-    rig.stop_emulator()
+    with ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(rig.stop_emulator)
+        # The emulator accepts nobody any more, but would wait for open sockets before it saves.
+        while not stopping.done():
+            disruption.cut_sockets()
+            time.sleep(0.25)
+        stopping.result()
     disruption.over.wait(2)
     rig.start_emulator()
     disruption.tally["emulator restarts"] += 1
