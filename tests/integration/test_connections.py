@@ -8,6 +8,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from tests.integration.management_api import ManagementApi, management_api, seconds_of
 
+from order_engine.adapters import connections as connections_module
 from order_engine.adapters.connections import (
     CONNECT_TIMEOUT_SECONDS,
     READ_TIMEOUT_SECONDS,
@@ -101,7 +102,12 @@ def test_http_connections_are_kept_open(api: ManagementApi) -> None:
     assert len(api.clients) == 1
 
 
-def test_threads_do_not_share_http_connections(api: ManagementApi) -> None:
+def test_threads_do_not_share_http_connections(
+    api: ManagementApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # How long a busy machine takes is not what this is about.
+    monkeypatch.setattr(connections_module, "CONNECT_TIMEOUT_SECONDS", 30)
+    monkeypatch.setattr(connections_module, "READ_TIMEOUT_SECONDS", 30)
     connections = Connections(api.url)
 
     with ThreadPoolExecutor(8) as threads:
