@@ -45,6 +45,8 @@ SUBSCRIBE_AT_ONCE = 4
 SILENCE_SECONDS = 30.0
 REST_SECONDS = (5.0, 25.0)
 NEVER = float("-inf")
+# An order whose every attempt fails would try for a minute otherwise.
+FATED_RETRIES = 1
 
 
 @dataclass(frozen=True)
@@ -286,6 +288,8 @@ class LoadGenerator:
             "amountIn": amount_in,
             "slippageTolerance": "0.05",
         }
+        if fate:
+            body["maxRetries"] = FATED_RETRIES
         if plan.resting_every and number % plan.resting_every == plan.resting_every - 1:
             body |= RESTING[(number // plan.resting_every) % len(RESTING)](self._expiry())
         return body
@@ -308,11 +312,29 @@ class LoadGenerator:
                 return order_id
             self.load.refused_requests[str(status or "no answer")] += 1
             if status and status not in RETRY_STATUSES:
-                self.load.given_up.append(f"{body['clientOrderId']}: {status} {reply}")
+                await self._give_up(http, body, f"{status} {reply}")
                 return None
             await asyncio.sleep(self._chance.uniform(*RETRY_PAUSE_SECONDS))
         self.load.given_up.append(f"{body['clientOrderId']}: no order in {PATIENCE_SECONDS:.0f} s")
         return None
+
+    async def _give_up(self, http: httpx.AsyncClient, body: Mapping[str, Any], why: str) -> None:
+        """Note a refusal; one that came too late, for its time has passed, is no violation.
+
+        Unless the order was stored when it was first sent: then the same order is due again.
+        """
+        client_order_id = body["clientOrderId"]
+        path = f"api/orders/by-client-id/{client_order_id}"
+        for _ in range(20):
+            status, _ = await self._request(http, "GET", f"{path}?userId={body['userId']}", None)
+            if status and status not in RETRY_STATUSES:
+                break
+            await asyncio.sleep(1)
+        if status == httpx.codes.NOT_FOUND and "expiresAt" in why:
+            self.load.refused_requests["too late"] += 1
+        else:
+            stored = "but stored" if status == httpx.codes.OK else "not stored"
+            self.load.given_up.append(f"{client_order_id}: {why} ({stored})")
 
     async def _cancel(self, http: httpx.AsyncClient, order_id: str) -> None:
         for _ in range(5):

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import psycopg
+from botocore.exceptions import BotoCoreError, ClientError
 from psycopg.rows import dict_row
 from tests.chaos.evidence import ChainRow, StoredEvent, StoredOrder
 from tests.chaos.proxy import FaultProxy, Request, puts_into
@@ -100,14 +101,14 @@ class Rig:
         return self.stack.outputs["LedgerTableName"]
 
     def invoke(self, logical_id: str, payload: Mapping[str, Any]) -> Any:
-        """Invoke a function; return its answer, or None when it failed or was throttled."""
+        """Invoke a function; return its answer, or None when there is none (to be had)."""
         try:
             answer = self.lambda_client.invoke(
                 FunctionName=self.functions[logical_id], Payload=json.dumps(payload)
             )
-        except self.lambda_client.exceptions.TooManyRequestsException:
+            body = json.loads(answer["Payload"].read() or b"null")
+        except (BotoCoreError, ClientError):
             return None
-        body = json.loads(answer["Payload"].read() or b"null")
         return None if "FunctionError" in answer else body
 
     # The way through the proxy

@@ -36,7 +36,7 @@ def test_storm_breaks_no_rule(outcome: Outcome, rule: str) -> None:
 
 @pytest.mark.timeout(TEST_SECONDS)
 def test_storm_did_break_things(outcome: Outcome) -> None:
-    assert outcome.orders == ORDERS
+    assert outcome.orders >= 0.9 * ORDERS  # an order may be too late by the time it gets through
     broken = " ".join(outcome.tally)
     for what in ("killed", "stopped at", "requests struck", "duplicated", "late", "restarts"):
         assert what in broken
