@@ -50,3 +50,16 @@ def database(database_url: str) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     """A connection for looking behind the repository's back."""
     with connect(KnownSecret(database_url)) as connection:
         yield connection
+
+
+@pytest.fixture
+def nobody_at_rest(database: psycopg.Connection[dict[str, Any]]) -> None:
+    """End what earlier tests left at rest or in flight; the schema itself would not allow it."""
+    with database.transaction():
+        database.execute("ALTER TABLE orders DISABLE TRIGGER guard_order_update")
+        database.execute(
+            "UPDATE orders SET status = 'failed', failure = %s::jsonb WHERE type <> 'market'"
+            " AND status NOT IN ('confirmed', 'failed', 'canceled', 'expired')",
+            ['{"code": "INTERNAL", "detail": "left by a test", "retryable": false, "attempt": 0}'],
+        )
+        database.execute("ALTER TABLE orders ENABLE TRIGGER guard_order_update")

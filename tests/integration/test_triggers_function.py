@@ -227,6 +227,7 @@ def test_pool_of_a_token_that_cannot_be_launched_raises_for_the_failed_events_qu
         triggers.invoke(event)
 
 
+@pytest.mark.usefixtures("nobody_at_rest")
 def test_pace_of_the_environment_bounds_a_tick(
     load_function: Callable[..., Function], start_api: Callable[..., Api], database: Database
 ) -> None:

@@ -1,7 +1,7 @@
 """Orders at rest, against a real Postgres and a market that the test moves."""
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -159,18 +159,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(orders: PostgresOrders, database: psycopg.Connection[Any]) -> Iterator[Desk]:
-    yield Desk(orders)
-    # What a test leaves behind would be released, or counted as in flight, by the next one's ticks.
-    for row in database.execute(
-        "SELECT id FROM orders WHERE status IN ('open', 'triggered', 'routing', 'building')"
-    ):
-        Cancellation(orders, Streamed(), Started(names=_Anything())).cancel(str(row["id"]))
-
-
-class _Anything(list[str]):
-    def remove(self, value: str) -> None:
-        """Stop what was never started."""
+def desk(orders: PostgresOrders, nobody_at_rest: None) -> Desk:
+    return Desk(orders)
 
 
 def mock_market() -> Mapping[Venue, MockVenue]:
