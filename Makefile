@@ -79,7 +79,7 @@ deploy-localstack: environment ## Deploy onto LocalStack (see localstack-compose
 ## The code
 
 .PHONY: test
-test: unit integration e2e ## Run every test, beside a running stack.
+test: unit integration e2e storm ## Run every test, beside a running stack.
 
 .PHONY: unit
 unit: environment ## Run the unit and property tests.
@@ -92,6 +92,10 @@ integration: environment ## Run the integration tests (their own Postgres and em
 .PHONY: e2e
 e2e: environment ## Run the end-to-end tests (their own stack).
 	$(PYTHON_RUN) -m pytest tests/e2e $(ARGS)
+
+.PHONY: storm
+storm: environment ## Run the chaos run, shortened to two minutes (its own stack).
+	$(PYTHON_RUN) -m pytest tests/chaos $(ARGS)
 
 .PHONY: chaos
 chaos: environment ## Kill and break things while orders run, and check that none is lost or doubled.

@@ -17,6 +17,7 @@ class OrderTable {
   #request = null;
   #burst = 0; // timer of the next refresh
   #isLoaded = false;
+  #hasFailed = false;
   #selected = null;
   #canCancel;
   #onDenied;
@@ -106,12 +107,15 @@ class OrderTable {
       const { body } = await this.#api.orders({ ...this.#query, cursor }, request.signal);
       for (const order of body.orders) this.#learn(order);
       this.#isLoaded = true;
-      showMessage(message, "");
+      // Only its own message: another one tells what became of a button the reader has pressed.
+      if (this.#hasFailed) showMessage(message, "");
+      this.#hasFailed = false;
       return body;
     } catch (error) {
       if (request.signal.aborted) return null;
       if (!(error instanceof ApiError)) throw error;
       if (error.status === 401) this.#onDenied();
+      this.#hasFailed = true;
       showMessage(message, "error", `The orders could not be loaded. ${troubleText(error)}`);
       byId("no-orders").hidden = true;
       return null;

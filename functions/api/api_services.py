@@ -77,7 +77,7 @@ def amendments() -> "Amendments":
 @cache
 def acceptance() -> "Acceptance":
     """Return the service that takes orders in."""
-    from order_engine.acceptance import Acceptance
+    from order_engine.acceptance import Acceptance, Admission
 
     return Acceptance(
         orders(),
@@ -86,6 +86,7 @@ def acceptance() -> "Acceptance":
         venues(),
         clock,
         lambda: str(uuid.uuid4()),
+        Admission(limit=settings().admission_limit or None),
     )
 
 

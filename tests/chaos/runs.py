@@ -29,13 +29,18 @@ LATE_LISTENERS = 30
 
 @dataclass(frozen=True)
 class RunPlan:
-    """How to run scenarios. `hasten`: invoke the reconciler instead of waiting for its schedule."""
+    """How to run scenarios.
+
+    `hasten`: invoke the reconciler instead of waiting for its schedule. `final_seconds`: how long
+    after the faults an order may take to its end, and an event to its subscribers.
+    """
 
     orders: int
     rate_per_second: float
     seed: int = 1
     resting_every: int = 0
     hasten: bool = False
+    final_seconds: float = FINAL_SECONDS
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ async def run_scenario(rig: Rig, scenario: Scenario, plan: RunPlan) -> Outcome:
     finally:
         disruption.over.set()
         await disrupting
-    settling = _Settling(rig, load, hasten=plan.hasten)
+    settling = _Settling(rig, load, plan)
     unfinished = await settling.until_final()
     if not scenario.loses_stream:
         generator.listen_late(_sample(load, plan.seed))
@@ -116,13 +121,13 @@ async def run_scenario(rig: Rig, scenario: Scenario, plan: RunPlan) -> Outcome:
 class _Settling:
     """The time after the faults."""
 
-    def __init__(self, rig: Rig, load: Load, *, hasten: bool) -> None:
+    def __init__(self, rig: Rig, load: Load, plan: RunPlan) -> None:
         self.began_at = time.monotonic()
         self.final_after_seconds: float | None = None
         self.delivered_after_seconds: float | None = None
         self._rig = rig
         self._load = load
-        self._hasten = hasten
+        self._plan = plan
         self._hastened_at = 0.0
 
     @property
@@ -137,16 +142,16 @@ class _Settling:
             if still_open == {}:
                 self.final_after_seconds = self._seconds
                 return unfinished or {}
-            if unfinished is None and self._seconds > FINAL_SECONDS:
+            if unfinished is None and self._seconds > self._plan.final_seconds:
                 unfinished = still_open or {"?": "the database does not answer"}
-            if self._seconds > FINAL_SECONDS + OVERTIME_SECONDS:
+            if self._seconds > self._plan.final_seconds + OVERTIME_SECONDS:
                 return unfinished or {}
             await self._pause()
 
     async def until_delivered(self) -> None:
         """Wait until every subscriber has every event, or the time is up."""
         counts = await asyncio.to_thread(self._rig.event_counts, self._load.user_prefix)
-        deadline = max(FINAL_SECONDS, self._seconds + DELIVERY_SECONDS)
+        deadline = max(self._plan.final_seconds, self._seconds + DELIVERY_SECONDS)
         waiting = self._load.subscribers
         while waiting := [one for one in waiting if not invariants.is_satisfied(one, counts)]:
             if self._seconds > deadline:
@@ -155,7 +160,7 @@ class _Settling:
         self.delivered_after_seconds = self._seconds
 
     async def _pause(self) -> None:
-        if self._hasten and time.monotonic() - self._hastened_at > HASTE_SECONDS:
+        if self._plan.hasten and time.monotonic() - self._hastened_at > HASTE_SECONDS:
             self._hastened_at = time.monotonic()
             await asyncio.to_thread(self._rig.invoke, "ReconcileFunction", {})
         await asyncio.sleep(POLL_SECONDS)

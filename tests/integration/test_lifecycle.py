@@ -1,7 +1,7 @@
 """An order's transitions against a real Postgres."""
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -10,10 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from order_engine.acceptance import Acceptance
+from order_engine.acceptance import Acceptance, Admission
 from order_engine.adapters.postgres import PostgresOrders
 from order_engine.clock import SystemClock
-from order_engine.errors import Rejected, StreamUnavailable
+from order_engine.errors import EngineBusy, Rejected, StreamUnavailable
 from order_engine.events import OrderEvent
 from order_engine.lifecycle import Lifecycle
 from order_engine.orders import ExecutionTerms, Order, OrderTerms
@@ -60,11 +60,15 @@ class Engine:
         terms = some_terms(**changes)
         return self.acceptance.accept(terms, digest_of(terms), None).order
 
-    def at_submitted(self, **changes: Any) -> tuple[Order, ExecutionTerms]:
+    def at_building(self, **changes: Any) -> tuple[Order, ExecutionTerms]:
         order = self.accept(**changes)
         routed = self.lifecycle.route(order.order_id, order.execution, None)
         terms = ExecutionTerms.model_validate(routed.answer["order"])
         self.lifecycle.decide(terms, order.execution, 1, QUOTES)
+        return order, terms
+
+    def at_submitted(self, **changes: Any) -> tuple[Order, ExecutionTerms]:
+        order, terms = self.at_building(**changes)
         self.lifecycle.submit(terms, order.execution, 1, built("first"))
         return order, terms
 
@@ -364,6 +368,83 @@ def test_key_used_again_for_another_order_is_rejected(engine: Engine) -> None:
 
     with pytest.raises(Rejected, match="clientOrderId was used for a different order"):
         engine.acceptance.accept(second, digest_of(second), None)
+
+
+@dataclass
+class Turns:
+    """Count the waits for a turn, and let an order get through during one of them."""
+
+    release: Callable[[], object] = lambda: None
+    waits: list[float] = field(default_factory=list)
+
+    def __call__(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        if len(self.waits) == 2:
+            self.release()
+
+
+def admitting(engine: Engine, turns: Turns, limit: int) -> Acceptance:
+    return Acceptance(
+        engine.orders,
+        engine.stream,
+        RecordingStarter(),
+        {},
+        SystemClock(),
+        lambda: str(uuid.uuid4()),
+        Admission(limit=limit, turns=4, pause_seconds=0.25),
+        sleep=turns,
+    )
+
+
+@pytest.fixture
+def on_their_way(database: psycopg.Connection[Any]) -> Callable[[], int]:
+    def count() -> int:
+        row = database.execute(
+            "SELECT count(*) AS orders FROM orders"
+            " WHERE status IN ('pending', 'routing', 'building') AND generation = 0"
+        ).fetchone()
+        return int(row["orders"])
+
+    return count
+
+
+def test_order_beyond_the_limit_waits_its_turns_and_is_refused_unstored(
+    engine: Engine, on_their_way: Callable[[], int]
+) -> None:
+    engine.accept()
+    turns = Turns()
+    terms = some_terms(client_order_id="one-too-many")
+
+    with pytest.raises(EngineBusy):
+        admitting(engine, turns, limit=on_their_way()).accept(terms, digest_of(terms), None)
+
+    assert turns.waits == [0.25] * 3
+    assert not engine.orders.is_stored(terms.user_id, "client:one-too-many")
+
+
+def test_order_beyond_the_limit_is_accepted_when_another_gets_through(
+    engine: Engine, on_their_way: Callable[[], int]
+) -> None:
+    order, terms = engine.at_building()
+    turns = Turns(release=lambda: engine.lifecycle.submit(terms, order.execution, 1, built("gone")))
+    more = some_terms(client_order_id="next-in-line")
+
+    acceptance = admitting(engine, turns, limit=on_their_way())
+    accepted = acceptance.accept(more, digest_of(more), None)
+
+    assert not accepted.replayed
+    assert len(turns.waits) == 2
+
+
+def test_request_sent_again_is_answered_at_once_however_busy_the_engine_is(engine: Engine) -> None:
+    terms, turns = some_terms(client_order_id="again"), Turns()
+    first = engine.acceptance.accept(terms, digest_of(terms), None)
+
+    second = admitting(engine, turns, limit=1).accept(terms, digest_of(terms), None)
+
+    assert second.replayed
+    assert second.order.order_id == first.order.order_id
+    assert turns.waits == []
 
 
 def test_transition_of_unknown_columns_is_a_programming_error(engine: Engine) -> None:

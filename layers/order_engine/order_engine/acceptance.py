@@ -1,10 +1,12 @@
 """Take an order in: store it once, tell its subscribers, start its execution."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from order_engine.errors import (
+    EngineBusy,
     ExecutionNotStarted,
     FieldError,
     OutcomeUnknown,
@@ -21,7 +23,7 @@ from order_engine.orders import Order, OrderTerms, OrderType, Quote, SniperTrigg
 from order_engine.orders import Venue as VenueName
 from order_engine.ports import Clock, EventStream, ExecutionStarter, OrderRepository, Venue
 from order_engine.statuses import OrderStatus
-from order_engine.transitions import Guard, NewOrder, Transition
+from order_engine.transitions import Guard, NewOrder, Storage, Transition
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,19 @@ class Accepted:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Say how many orders may be on their way to a venue, and how long one more waits.
+
+    Without a limit, orders that arrive faster than the venues serve them would all be accepted and
+    all be slow. Orders that come from rest are not counted: the watch has a pace of its own.
+    """
+
+    limit: int | None = None
+    turns: int = 4
+    pause_seconds: float = 0.3
+
+
 class Acceptance:
     """Accept orders, each exactly once per idempotency key."""
 
@@ -48,6 +63,8 @@ class Acceptance:
         venues: Mapping[VenueName, Venue],
         clock: Clock,
         new_order_id: Callable[[], str],
+        admission: Admission = Admission(),
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._orders = orders
         self._stream = stream
@@ -55,6 +72,8 @@ class Acceptance:
         self._venues = venues
         self._clock = clock
         self._new_order_id = new_order_id
+        self._admission = admission
+        self._sleep = sleep
 
     def accept(self, terms: OrderTerms, terms_digest: str, idempotency_key: str | None) -> Accepted:
         """Store the order and start its execution, or return the one stored before.
@@ -63,19 +82,20 @@ class Acceptance:
         Once stored, the order is accepted: a stream or a state machine that is away delays it
         (the reconciler makes up for both) but does not refuse it.
         Raises ``Rejected`` when the key was used for another order or a sniper order's pool is
-        open already, ``DatabaseUnavailable``.
+        open already, ``EngineBusy``, ``DatabaseUnavailable``.
         """
         key = effective_key(terms, idempotency_key)
         quotes = self._quotes(terms)
         is_met = _is_met(terms, quotes)
         self._check_moment(terms, key, pool_is_open=bool(quotes))
-        storage = self._orders.insert(
+        storage = self._store(
             NewOrder(
                 order_id=self._new_order_id(),
                 terms=terms,
                 idempotency_key=key,
                 terms_digest=terms_digest,
-            )
+            ),
+            self._admission.limit if is_met else None,
         )
         if not storage.created:
             if storage.idempotency_key != key:
@@ -90,6 +110,14 @@ class Acceptance:
         self._start(storage.order)
         warnings = (MARKETABLE,) if terms.type is OrderType.LIMIT else ()
         return Accepted(storage.order, replayed=False, warnings=warnings)
+
+    def _store(self, order: NewOrder, admission_limit: int | None) -> Storage:
+        for _ in range(self._admission.turns - 1):
+            try:
+                return self._orders.insert(order, admission_limit)
+            except EngineBusy:
+                self._sleep(self._admission.pause_seconds)
+        return self._orders.insert(order, admission_limit)
 
     def _quotes(self, terms: OrderTerms) -> list[Quote]:
         """Ask for the prices that decide whether the order may execute right away."""

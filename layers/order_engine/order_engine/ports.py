@@ -56,8 +56,12 @@ class OrderRepository(Protocol):
     Every method raises ``DatabaseUnavailable`` when the database cannot serve.
     """
 
-    def insert(self, order: NewOrder) -> Storage:
-        """Store a new order with its first event, or find the one stored under the same key."""
+    def insert(self, order: NewOrder, admission_limit: int | None = None) -> Storage:
+        """Store a new order with its first event, or find the one stored under the same key.
+
+        Raises ``EngineBusy`` instead of storing when ``admission_limit`` orders that were never at
+        rest are on their way to a venue.
+        """
         ...
 
     def is_stored(self, user_id: str, idempotency_key: str) -> bool:

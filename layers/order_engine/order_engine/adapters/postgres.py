@@ -10,7 +10,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from order_engine.adapters.secrets import DatabaseSecret
-from order_engine.errors import DatabaseUnavailable
+from order_engine.errors import DatabaseUnavailable, EngineBusy
 from order_engine.events import OrderEvent
 from order_engine.failures import Failure
 from order_engine.orders import Order, OrderType, Quote, SwapTransaction
@@ -43,6 +43,9 @@ WITH stored AS (
         %(max_retries)s, %(limit_price)s, %(expires_at)s, %(sniper_trigger)s, %(target)s,
         %(execution)s, milestone(%(target)s, instant), instant, instant
     FROM (SELECT now_in_milliseconds() AS instant) AS clock
+    WHERE %(admission_limit)s::integer IS NULL OR %(admission_limit)s > (
+        SELECT count(*) FROM orders
+        WHERE status IN ('pending', 'routing', 'building') AND generation = 0)
     ON CONFLICT DO NOTHING
     RETURNING *
 ), recorded AS (
@@ -195,8 +198,11 @@ class PostgresOrders:
         self._secret = secret
         self._connection: Connection | None = None
 
-    def insert(self, order: NewOrder) -> Storage:
-        """Store a new order with its first event, or return the one stored under the same key."""
+    def insert(self, order: NewOrder, admission_limit: int | None = None) -> Storage:
+        """Store a new order with its first event, or return the one stored under the same key.
+
+        Requests that arrive at once may exceed ``admission_limit`` by as many as they are.
+        """
         terms = order.terms
         parameters = {
             "id": order.order_id,
@@ -216,6 +222,7 @@ class PostgresOrders:
             "sniper_trigger": Jsonb(terms.trigger.to_json_dict()) if terms.trigger else None,
             "target": order.status,
             "execution": execution_name(order.order_id, 0),
+            "admission_limit": admission_limit,
         }
 
         def store(connection: Connection) -> Storage:
@@ -224,6 +231,8 @@ class PostgresOrders:
             if row is None:
                 row = connection.execute(_FIND_STORED, parameters).fetchone()
             if row is None:
+                if admission_limit is not None:
+                    raise EngineBusy(f"{admission_limit} orders are on their way")
                 raise DatabaseUnavailable("a conflicting order vanished")
             stored = _order_of(row)
             # A repeated insert after a lost answer finds its own row by id: it did create it.
