@@ -323,9 +323,9 @@ class LifecycleMachine(RuleBasedStateMachine):
     def watch_ticks(self) -> None:
         self.watch.tick()
 
-    @rule(difference=st.integers(-2, 2))
-    def price_moves(self, difference: int) -> None:
-        self.simulation.chain.price = LIMIT + difference
+    @rule(difference=st.sampled_from(["-1", "-0.1", "0", "0.1", "0.3", "1", "1.1"]))
+    def price_moves(self, difference: str) -> None:
+        self.simulation.chain.price = LIMIT + Decimal(difference)
 
     @rule(limit_price=st.sampled_from([LIMIT - 1, LIMIT, LIMIT + 1]))
     def owner_amends(self, limit_price: Decimal) -> None:
@@ -377,7 +377,10 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Let faults end: whatever happened, reconcile and work bring the order to its end."""
-        self.simulation.chain.price = LIMIT + 2
+        order = self.orders.get(self.order_id)
+        assert order is not None
+        # Beyond the limit by less than the slippage tolerance: the limit is the stricter bound.
+        self.simulation.chain.price = (order.limit_price or LIMIT) + Decimal("0.1")
         for _ in range(200):
             order = self.orders.get(self.order_id)
             assert order is not None
