@@ -82,7 +82,8 @@ def order_summary(order: Mapping[str, Any]) -> list[str]:
 
 def addresses(console: Console, stack: Stack) -> None:
     """Print where the stack answers, and whom."""
-    console.print(f"  HTTP API    {escape(stack.http_url)}/api/orders")
+    console.print(f"  Console     {escape(stack.http_url)}/")
+    console.print(f"  HTTP API    {escape(stack.http_url)}/api/orders (described at /docs)")
     console.print(f"  WebSocket   {escape(stack.web_socket_url)}")
     access = stack.outputs.get("Access", "")
     if access.startswith("OPEN"):

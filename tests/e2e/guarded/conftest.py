@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.e2e.guarded.issuer import AUDIENCE, running_issuer
 from tests.e2e.guarded.lab import Lab
+from tests.e2e.issuer import AUDIENCE, running_issuer
 from tests.e2e.stacks import PROFILE, RunningStack, free_state, noted
 
 from local import runtime

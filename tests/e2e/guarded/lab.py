@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 from tests.e2e.engine import Engine, Json, market_order, new_user, wait_until
-from tests.e2e.guarded.issuer import Issuer
+from tests.e2e.issuer import Issuer
 
 from local import aws
 from local.deploy import BUCKET
