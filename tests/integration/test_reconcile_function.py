@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from tests.integration.conftest import Function, sample_event
 
+from order_engine import reconciliation
 from order_engine.adapters import aws
 from order_engine.adapters.postgres import PostgresOrders
 from order_engine.orders import OrderTerms
@@ -32,6 +33,10 @@ def reconcile(load_function: Callable[..., Function], database: Database) -> Fun
 @pytest.fixture
 def order_id(orders: PostgresOrders, reconcile: Function) -> str:
     """An order whose execution nobody started."""
+    return stored_order(orders)
+
+
+def stored_order(orders: PostgresOrders) -> str:
     terms = OrderTerms(
         user_id="reconcile",
         token_in="SOL",
@@ -76,6 +81,23 @@ def test_schedule_starts_an_order_whose_execution_is_missing(
 
     assert (findings["started"], findings["order_ids"]) == (1, [order_id])
     assert executions(reconcile) == [order_id]
+
+
+def test_one_pass_takes_care_of_more_orders_than_one_statement_takes(
+    reconcile: Function,
+    orders: PostgresOrders,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reconciliation, "ORDERS_AT_ONCE", 2)
+    order_ids = [stored_order(orders) for _ in range(5)]
+    for order_id in order_ids:
+        age(database, order_id)
+
+    findings = reconcile.invoke(sample_event("reconcile-schedule"))
+
+    assert findings["started"] == 5
+    assert executions(reconcile) == sorted(order_ids)
 
 
 def test_schedule_leaves_a_young_order_alone(reconcile: Function, order_id: str) -> None:

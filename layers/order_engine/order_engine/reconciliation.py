@@ -34,7 +34,9 @@ STALE_AFTER = timedelta(seconds=10)
 venue is no death, so the execution's own state decides."""
 OUTBOX_AFTER = timedelta(seconds=10)
 MAX_RESTARTS = 5
-ORDERS_PER_PASS = 100
+ORDERS_AT_ONCE = 50
+LONGEST_PASS = timedelta(seconds=20)
+"""No more orders are taken after this time; those that are left wait for the next pass."""
 EVENTS_PER_PASS = 500
 
 
@@ -78,11 +80,15 @@ class Reconciler:
         step it takes is guarded like any other transition.
         """
         findings = Findings()
-        for order in self._orders.take_stale(
-            timedelta(0) if order_id else STALE_AFTER, ORDERS_PER_PASS, order_id
-        ):
-            findings.order_ids.append(order.order_id)
-            self._reconcile(order, findings)
+        deadline = self._clock.now() + LONGEST_PASS
+        stale_after = timedelta(0) if order_id else STALE_AFTER
+        while True:
+            stale = self._orders.take_stale(stale_after, ORDERS_AT_ONCE, order_id)
+            for order in stale:
+                findings.order_ids.append(order.order_id)
+                self._reconcile(order, findings)
+            if len(stale) < ORDERS_AT_ONCE or self._clock.now() > deadline:
+                break
         for events in self._orders.outbox(OUTBOX_AFTER, EVENTS_PER_PASS):
             if stream_outbox(self._orders, self._stream, events):
                 findings.events_streamed += len(events)
