@@ -17,7 +17,7 @@ from local.client import ApiError, FollowTimeoutError, OrderClient
 from local.errors import DiskFullError, LocalRuntimeError
 from local.logs import FunctionLogs, LogLine
 from local.paths import DEFAULT_STATE_DIRECTORY, DEFAULT_TEMPLATE, StateDirectory
-from local.progress import console, error_console
+from local.progress import console, error_console, step
 from local.stack import Stack
 
 app = typer.Typer(
@@ -99,7 +99,9 @@ def up(
 @app.command()
 def down(state_dir: StateOption = DEFAULT_STATE_DIRECTORY) -> None:
     """Stop everything and keep the data."""
-    if runtime.down(StateDirectory.at(state_dir)):
+    with step("Stop the stack and save its state"):
+        was_running = runtime.down(StateDirectory.at(state_dir))
+    if was_running:
         console.print("The stack is stopped. Its data is kept.")
     else:
         console.print("Nothing was running.")

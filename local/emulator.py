@@ -6,7 +6,6 @@ import json
 import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -18,17 +17,19 @@ import psutil
 
 from local import ports, processes
 from local.errors import StartFailedError, log_tail
+from local.paths import StateDirectory
 
 REGION = "us-east-1"
+LOG_NAME = "emulator.log"
 START_SECONDS = 120.0
 # On SIGTERM the emulator writes its whole state; thousands of orders take a while.
-STOP_SECONDS = 60.0
+STOP_SECONDS = 180.0
 # MiniStack is an ASGI application. Its own command serves it with hypercorn, in pure Python, which
 # takes a third of the processor time of a request more and, on SIGTERM, waits for every client.
 _COMMAND = (sys.executable, "-m", "uvicorn", "ministack.app:app")
 _SERVER_OPTIONS = (
     *("--loop", "uvloop", "--http", "httptools", "--ws", "websockets-sansio"),
-    *("--log-level", "warning", "--no-access-log"),
+    *("--log-level", "info", "--no-access-log"),
     # The application sets these headers itself, as AWS does.
     *("--no-server-header", "--no-date-header"),
     *("--timeout-keep-alive", "75", "--timeout-graceful-shutdown", "3", "--backlog", "4096"),
@@ -97,7 +98,7 @@ def start(directory: Path, *, root: Path, port: int, options: EmulatorOptions) -
     for name in ("state", "s3", "tmp"):
         (directory / name).mkdir(parents=True, exist_ok=True)
     rewind_streams(directory / "state" / "lambda.json")
-    log = directory / "emulator.log"
+    log = directory / LOG_NAME
     environment = _clean_environment()
     environment.update(
         {
@@ -177,9 +178,22 @@ def stop(root: Path) -> bool:
     marked = list(processes.marked_with(root))
     for process in marked:
         if is_emulator(process):
-            processes.stop(process, signal.SIGTERM, patience_seconds=STOP_SECONDS)
+            process.terminate()
+            _await_saved(process, StateDirectory.at(root).emulator / LOG_NAME)
     processes.kill_all(processes.marked_with(root))
     return bool(marked)
+
+
+def _await_saved(process: psutil.Process, log: Path) -> None:
+    """Wait until a terminated emulator has written its state.
+
+    It says so before it ends: the threads of executions that wait keep it for another minute.
+    """
+    deadline = time.monotonic() + STOP_SECONDS
+    while processes.is_alive(process) and time.monotonic() < deadline:
+        if f"Finished server process [{process.pid}]" in log_tail(log):
+            return
+        time.sleep(0.05)
 
 
 def count_workers(root: Path) -> int:

@@ -38,6 +38,20 @@ def apply(endpoint_url: str, stack_name: str, values: TemplateValues) -> None:
             )
 
 
+def start_first_minute(endpoint_url: str, stack_name: str) -> None:
+    """Do what the schedules start only in a minute: look after orders left by an earlier run.
+
+    Another template than the engine's may be without them.
+    """
+    physical_ids = aws.physical_ids(endpoint_url, stack_name)
+    if reconciler := physical_ids.get("ReconcileFunction"):
+        aws.client("lambda", endpoint_url).invoke(
+            FunctionName=reconciler, InvocationType="Event", Payload=b"{}"
+        )
+    if watch := physical_ids.get("WatchStateMachine"):
+        aws.client("stepfunctions", endpoint_url).start_execution(stateMachineArn=watch, input="{}")
+
+
 def use_embedded_database(
     endpoint_url: str, stack_name: str, secret_arn: str, server: PostgresServer, bucket: str
 ) -> None:

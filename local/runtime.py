@@ -62,6 +62,7 @@ def up(state: StateDirectory, settings: Settings) -> Stack:
     template = deploy.load_template(settings.template)
     deploy.check_parameters(template, settings.parameters)
     with _locked(state):
+        running_before = emulator.find_running(state.root)
         with step("Start Postgres and the AWS emulator"):
             database, cloud = _start_servers(state, settings)
         given = deploy.laptop_parameters(
@@ -89,6 +90,8 @@ def up(state: StateDirectory, settings: Settings) -> Stack:
         stack.write(state, running)
         with step("Wait for the API to answer"):
             _await_api(running.http_url)
+        if running_before is None or running_before.pid != cloud.pid:
+            fixups.start_first_minute(cloud.url, target.stack_name)
     return running
 
 

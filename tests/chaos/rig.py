@@ -40,9 +40,6 @@ PARAMETERS: Mapping[str, str] = {
     "BurstLimit": "1000",
 }
 UPDATE_SECONDS = 30.0
-STOP_SECONDS = 180.0
-# The emulator writes one file per service, one after the other.
-SAVING_SECONDS = 3.0
 FUNCTIONS_BEHIND_PROXY = (
     "ApiFunction",
     "LifecycleFunction",
@@ -170,27 +167,8 @@ class Rig:
         return next((key for key in FUNCTIONS_BEHIND_PROXY if f"-{key}-" in command), "other")
 
     def stop_emulator(self) -> None:
-        """End the emulator with SIGTERM, and what is left of it once it has saved its state.
-
-        It first waits for every open connection, and afterwards for every running execution's
-        threads, which both take their time on a busy machine.
-        """
-        began_at = time.time()
-        for process in processes.marked_with(self.state.root):
-            if emulator.is_emulator(process):
-                process.terminate()
-                self._await_saved(process, began_at)
-        processes.kill_all(processes.marked_with(self.state.root))
-
-    def _await_saved(self, process: psutil.Process, began_at: float) -> None:
-        deadline = time.monotonic() + STOP_SECONDS
-        while processes.is_alive(process):
-            if time.monotonic() > deadline:
-                raise TimeoutError("the emulator did not save its state")
-            written = [file.stat().st_mtime for file in self.state.emulator.glob("state/*.json")]
-            if written and began_at < max(written) < time.time() - SAVING_SECONDS:
-                return
-            time.sleep(0.1)
+        """End the emulator with SIGTERM: it saves its state."""
+        emulator.stop(self.state.root)
 
     def start_emulator(self) -> None:
         """Start the emulator on what it saved, without a deploy."""
