@@ -33,6 +33,8 @@ SWAPS = (
 REQUEST_SECONDS = 20.0
 PATIENCE_SECONDS = 180.0
 RETRY_PAUSE_SECONDS = (0.2, 1.5)
+# Clients at once: what the engine refuses for now holds back the orders that come after.
+CLIENTS = 32
 RETRY_STATUSES = frozenset({429, 500, 502, 503, 504})
 # A user's stream replays the 50 newest orders, so nobody has more; a connection takes 100 topics.
 ORDERS_PER_USER = 40
@@ -206,6 +208,7 @@ class LoadGenerator:
         self._loop = asyncio.get_running_loop()
         self._by_user: dict[str, Listener] = {}
         self._by_batch: dict[int, Listener] = {}
+        self._clients = asyncio.Semaphore(CLIENTS)
 
     async def place_all(self) -> None:
         """Place every order; return when each is accepted (or refused for good)."""
@@ -247,12 +250,12 @@ class LoadGenerator:
     async def _live(self, http: httpx.AsyncClient, number: int) -> None:
         """Be the client of one order."""
         user_id = f"{self.load.user_prefix}{number // ORDERS_PER_USER}"
-        body = self._body(number, user_id)
         listener = self._by_user.get(user_id)
         if listener is None:
             listener = Listener(f"listener of {user_id}", self._url, user_id=user_id)
             self._by_user[user_id] = self._open(listener)
-        order_id = await self._place(http, body, listener)
+        async with self._clients:
+            order_id = await self._place(http, self._body(number, user_id), listener)
         if order_id is None:
             return
         batch = number // ORDERS_PER_USER

@@ -436,6 +436,26 @@ def test_order_beyond_the_limit_is_accepted_when_another_gets_through(
     assert len(turns.waits) == 2
 
 
+@pytest.mark.parametrize(("status", "seconds"), [("pending", 3), ("building", 16)])
+def test_order_that_stands_still_takes_no_place_from_others(
+    engine: Engine, database: psycopg.Connection[Any], status: str, seconds: int
+) -> None:
+    engine.accept()
+    engine.at_building()
+    database.execute(
+        "UPDATE orders SET updated_at = now() - make_interval(secs =>"
+        " CASE status WHEN %s THEN %s ELSE 60 END)"
+        " WHERE status IN ('pending', 'routing', 'building')",
+        [status, seconds],
+    )
+    turns, terms = Turns(), some_terms()
+
+    accepted = admitting(engine, turns, limit=1).accept(terms, digest_of(terms), None)
+
+    assert not accepted.replayed
+    assert turns.waits == []
+
+
 def test_request_sent_again_is_answered_at_once_however_busy_the_engine_is(engine: Engine) -> None:
     terms, turns = some_terms(client_order_id="again"), Turns()
     first = engine.acceptance.accept(terms, digest_of(terms), None)

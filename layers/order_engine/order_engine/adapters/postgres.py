@@ -45,7 +45,9 @@ WITH stored AS (
     FROM (SELECT now_in_milliseconds() AS instant) AS clock
     WHERE %(admission_limit)s::integer IS NULL OR %(admission_limit)s > (
         SELECT count(*) FROM orders
-        WHERE status IN ('pending', 'routing', 'building') AND generation = 0)
+        WHERE status IN ('pending', 'routing', 'building') AND generation = 0
+          AND updated_at > instant - interval '15 seconds'
+          AND (status <> 'pending' OR updated_at > instant - interval '2 seconds'))
     ON CONFLICT DO NOTHING
     RETURNING *
 ), recorded AS (
@@ -201,7 +203,8 @@ class PostgresOrders:
     def insert(self, order: NewOrder, admission_limit: int | None = None) -> Storage:
         """Store a new order with its first event, or return the one stored under the same key.
 
-        Requests that arrive at once may exceed ``admission_limit`` by as many as they are.
+        Requests that arrive at once may exceed ``admission_limit`` by as many as they are. An order
+        that stands still is not counted: its start failed, or it waits for a venue that is down.
         """
         terms = order.terms
         parameters = {
