@@ -48,8 +48,8 @@ class Admission:
     """
 
     limit: int | None = None
-    turns: int = 4
-    pause_seconds: float = 0.3
+    turns: int = 9
+    pause_seconds: float = 0.25
 
 
 class Acceptance:

@@ -92,7 +92,7 @@ class ApiSettings(ExecutionSettings):
 
     ledger_table: str = ""
 
-    admission_limit: int = Field(default=40, ge=0)
+    admission_limit: int = Field(default=25, ge=0)
     websocket_url: str
     jwt_issuer: str = ""
     caller_required: bool = False
