@@ -24,7 +24,7 @@ POST_SECONDS = 60
 # As a client that honors `Retry-After` does, though in smaller steps: 429 and 503 are no answers.
 RETRY_STATUSES = frozenset({429, 500, 502, 503, 504})
 RETRY_PAUSE_SECONDS = 0.25
-LONGEST_RETRY_PAUSE_SECONDS = 2.0
+LONGEST_RETRY_PAUSE_SECONDS = 5.0
 # tokenIn, tokenOut, amountIn: both directions, and pools of several depths.
 SWAPS = (
     ("SOL", "USDC", "1.5"),
@@ -157,7 +157,7 @@ class LoadGenerator:
         }
         refusals: list[int] = []
         began_at = time.time()
-        while time.time() - began_at < POST_SECONDS:
+        while time.time() - began_at < self._plan.deadline_seconds:
             status, reply = await self._post(http, body)
             if status == httpx.codes.ACCEPTED:
                 order_id = str(reply["orderId"])

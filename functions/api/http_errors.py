@@ -10,8 +10,8 @@ from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 from aws_lambda_powertools.utilities.data_classes.common import BaseProxyEvent
 
-from order_engine.errors import EngineBusy, Rejected, Retryable
-from order_engine.problems import PROBLEM_CONTENT_TYPE, problem_of, retry_after_seconds
+from order_engine.errors import Rejected, Retryable
+from order_engine.problems import PROBLEM_CONTENT_TYPE, RETRY_AFTER_SECONDS, problem_of
 from order_engine.requests import field_errors, refusal
 
 
@@ -56,9 +56,8 @@ def answer_with_problems(app: HttpApi) -> None:
         )
 
     def trouble(error: Retryable) -> Response[str]:
-        if not isinstance(error, EngineBusy):
-            logger.warning("a part of the engine is away", exc_info=error)
-        return _answer(app, error, {"Retry-After": str(retry_after_seconds(error))})
+        logger.warning("a part of the engine is away", exc_info=error)
+        return _answer(app, error, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
     def bug(error: Exception) -> Response[str]:
         logger.error("unexpected error", exc_info=error)

@@ -116,7 +116,7 @@ _PROBLEMS: Mapping[int, str] = {
     409: "The order has gone too far for that.",
     413: f"The body is larger than {MAX_BODY_BYTES} bytes.",
     422: "A field is missing or wrong; `errors` names each.",
-    429: "Too many requests, or too many orders on their way; with `Retry-After`, of the engine.",
+    429: "Too many requests.",
     500: "Something went wrong on the engine's side.",
     503: "The database is away. Try again after the seconds that `Retry-After` gives.",
 }

@@ -570,19 +570,6 @@ def test_a_database_that_is_away_means_try_again_later(
     assert "hidden-password" not in reply.text
 
 
-def test_an_order_that_finds_the_engine_busy_is_told_when_to_come_again(
-    start_api: Callable[..., Api], api: Api
-) -> None:
-    api.post({**ORDER, "userId": some_user()})
-    busy = start_api(ADMISSION_LIMIT="1")
-
-    reply = busy.post({**ORDER, "userId": some_user()})
-
-    assert_problem(reply.text, reply.headers, 429)
-    assert reply.json["code"] == "ENGINE_BUSY"
-    assert reply.headers["retry-after"] == "1"
-
-
 def test_a_missing_secret_means_try_again_later(start_api: Callable[..., Api]) -> None:
     api = start_api(DATABASE_SECRET_ARN="arn:aws:secretsmanager:us-east-1:1:secret:none")
 

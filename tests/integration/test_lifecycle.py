@@ -13,7 +13,7 @@ import pytest
 from order_engine.acceptance import Acceptance, Admission
 from order_engine.adapters.postgres import PostgresOrders
 from order_engine.clock import SystemClock
-from order_engine.errors import EngineBusy, Rejected, StreamUnavailable
+from order_engine.errors import Rejected, StreamUnavailable
 from order_engine.events import OrderEvent
 from order_engine.lifecycle import Lifecycle
 from order_engine.orders import ExecutionTerms, Order, OrderTerms
@@ -408,21 +408,34 @@ def on_their_way(database: psycopg.Connection[Any]) -> Callable[[], int]:
     return count
 
 
-def test_order_beyond_the_limit_waits_its_turns_and_is_refused_unstored(
+def test_order_beyond_the_limit_is_accepted_after_its_turns(
     engine: Engine, on_their_way: Callable[[], int]
 ) -> None:
     engine.accept()
-    turns = Turns()
-    terms = some_terms(client_order_id="one-too-many")
+    turns, terms = Turns(), some_terms()
 
-    with pytest.raises(EngineBusy):
-        admitting(engine, turns, limit=on_their_way()).accept(terms, digest_of(terms), None)
+    accepted = admitting(engine, turns, limit=on_their_way()).accept(terms, digest_of(terms), None)
 
-    assert turns.waits == [0.25] * 3
-    assert not engine.orders.is_stored(terms.user_id, "client:one-too-many")
+    assert turns.waits == [0.25] * 4
+    assert accepted.order.status is OrderStatus.PENDING
 
 
-def test_order_beyond_the_limit_is_accepted_when_another_gets_through(
+def test_order_that_waits_for_its_turn_is_not_stored_yet(
+    engine: Engine, on_their_way: Callable[[], int]
+) -> None:
+    engine.accept()
+    terms = some_terms(client_order_id="next-but-one")
+    stored: list[bool] = []
+    turns = Turns(
+        lambda: stored.append(engine.orders.is_stored(terms.user_id, "client:next-but-one"))
+    )
+
+    admitting(engine, turns, limit=on_their_way()).accept(terms, digest_of(terms), None)
+
+    assert stored == [False]
+
+
+def test_order_beyond_the_limit_is_accepted_as_soon_as_another_gets_through(
     engine: Engine, on_their_way: Callable[[], int]
 ) -> None:
     order, terms = engine.at_building()

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from order_engine.errors import (
-    EngineBusy,
     ExecutionNotStarted,
     FieldError,
     OutcomeUnknown,
@@ -41,15 +40,16 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Say how many orders may be on their way to a venue, and how long one more waits.
+    """Say how many orders may be on their way to a venue before one more waits, and how long.
 
-    Without a limit, orders that arrive faster than the venues serve them would all be accepted and
-    all be slow. Orders that come from rest are not counted: the watch has a pace of its own.
+    Without a limit, orders that arrive faster than the venues serve them would all start at once
+    and all be slow. Nobody waits longer than ``turns`` pauses: the limit sets a pace and refuses
+    nothing. Orders that come from rest are not counted: the watch has a pace of its own.
     """
 
     limit: int | None = None
-    turns: int = 9
-    pause_seconds: float = 0.25
+    turns: int = 4
+    pause_seconds: float = 0.5
 
 
 class Acceptance:
@@ -82,7 +82,7 @@ class Acceptance:
         Once stored, the order is accepted: a stream or a state machine that is away delays it
         (the reconciler makes up for both) but does not refuse it.
         Raises ``Rejected`` when the key was used for another order or a sniper order's pool is
-        open already, ``EngineBusy``, ``DatabaseUnavailable``.
+        open already, ``DatabaseUnavailable``.
         """
         key = effective_key(terms, idempotency_key)
         quotes = self._quotes(terms)
@@ -95,7 +95,7 @@ class Acceptance:
                 idempotency_key=key,
                 terms_digest=terms_digest,
             ),
-            self._admission.limit if is_met else None,
+            in_turn=is_met,
         )
         if not storage.created:
             if storage.idempotency_key != key:
@@ -111,13 +111,16 @@ class Acceptance:
         warnings = (MARKETABLE,) if terms.type is OrderType.LIMIT else ()
         return Accepted(storage.order, replayed=False, warnings=warnings)
 
-    def _store(self, order: NewOrder, admission_limit: int | None) -> Storage:
-        for _ in range(self._admission.turns - 1):
-            try:
-                return self._orders.insert(order, admission_limit)
-            except EngineBusy:
+    def _store(self, order: NewOrder, *, in_turn: bool) -> Storage:
+        """Insert the order; ``in_turn``: when there is room, or it has waited long enough."""
+        limit = self._admission.limit
+        if in_turn and limit is not None:
+            for _ in range(self._admission.turns):
+                storage = self._orders.insert_if_room(order, limit)
+                if storage is not None:
+                    return storage
                 self._sleep(self._admission.pause_seconds)
-        return self._orders.insert(order, admission_limit)
+        return self._orders.insert(order)
 
     def _quotes(self, terms: OrderTerms) -> list[Quote]:
         """Ask for the prices that decide whether the order may execute right away."""

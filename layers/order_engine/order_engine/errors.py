@@ -43,10 +43,6 @@ class DatabaseUnavailable(Retryable):
     """Report that Postgres cannot be reached or refused to serve."""
 
 
-class EngineBusy(Retryable):
-    """Report that as many orders are on their way to a venue as may be; nothing was stored."""
-
-
 class StreamUnavailable(Retryable):
     """Report that the order stream (DynamoDB) could not be written or read."""
 

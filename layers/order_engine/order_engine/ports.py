@@ -56,11 +56,14 @@ class OrderRepository(Protocol):
     Every method raises ``DatabaseUnavailable`` when the database cannot serve.
     """
 
-    def insert(self, order: NewOrder, admission_limit: int | None = None) -> Storage:
-        """Store a new order with its first event, or find the one stored under the same key.
+    def insert(self, order: NewOrder) -> Storage:
+        """Store a new order with its first event, or find the one stored under the same key."""
+        ...
 
-        Raises ``EngineBusy`` instead of storing when ``admission_limit`` orders that were never at
-        rest are on their way to a venue.
+    def insert_if_room(self, order: NewOrder, admission_limit: int) -> Storage | None:
+        """Insert unless ``admission_limit`` orders are on their way to a venue: then return None.
+
+        Orders that were at rest are not counted, nor are those that stand still.
         """
         ...
 

@@ -6,9 +6,10 @@ from types import MappingProxyType
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from order_engine.errors import DatabaseUnavailable, EngineBusy, Rejected, Retryable
+from order_engine.errors import DatabaseUnavailable, Rejected, Retryable
 
 PROBLEM_CONTENT_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 5
 
 TITLES: Mapping[str, str] = MappingProxyType(
     {
@@ -25,7 +26,6 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "IDEMPOTENCY_KEY_REUSED": "The idempotency key belongs to another request",
         "INTERNAL_ERROR": "Something went wrong on our side",
         "DATABASE_UNAVAILABLE": "The database is away",
-        "ENGINE_BUSY": "The engine is busy",
         "SERVICE_UNAVAILABLE": "The service is away",
     }
 )
@@ -64,11 +64,6 @@ def problem_type(code: str) -> str:
     return f"urn:order-execution-engine:problem:{code.lower().replace('_', '-')}"
 
 
-def retry_after_seconds(error: Retryable) -> int:
-    """Return after how many seconds a client had best repeat its request."""
-    return 1 if isinstance(error, EngineBusy) else 5
-
-
 def problem_of(error: Exception, request_id: str) -> Problem:
     """Return what the client is told; of an error that is a bug, nothing but its request id."""
     rejection = _rejection_of(error)
@@ -93,12 +88,6 @@ def _rejection_of(error: Exception) -> Rejected:
         case DatabaseUnavailable():
             return Rejected(
                 "DATABASE_UNAVAILABLE", "The database does not answer. Try again.", status=503
-            )
-        case EngineBusy():
-            return Rejected(
-                "ENGINE_BUSY",
-                "As many orders as the venues can take are on their way. Try again in a moment.",
-                status=429,
             )
         case Retryable():
             return Rejected(

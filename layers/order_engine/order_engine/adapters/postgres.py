@@ -10,7 +10,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from order_engine.adapters.secrets import DatabaseSecret
-from order_engine.errors import DatabaseUnavailable, EngineBusy
+from order_engine.errors import DatabaseUnavailable
 from order_engine.events import OrderEvent
 from order_engine.failures import Failure
 from order_engine.orders import Order, OrderType, Quote, SwapTransaction
@@ -200,12 +200,22 @@ class PostgresOrders:
         self._secret = secret
         self._connection: Connection | None = None
 
-    def insert(self, order: NewOrder, admission_limit: int | None = None) -> Storage:
-        """Store a new order with its first event, or return the one stored under the same key.
+    def insert(self, order: NewOrder) -> Storage:
+        """Store a new order with its first event, or return the one stored under the same key."""
+        storage = self._insert(order, None)
+        if storage is None:
+            raise DatabaseUnavailable("a conflicting order vanished")
+        return storage
 
-        Requests that arrive at once may exceed ``admission_limit`` by as many as they are. An order
-        that stands still is not counted: its start failed, or it waits for a venue that is down.
+    def insert_if_room(self, order: NewOrder, admission_limit: int) -> Storage | None:
+        """Insert unless ``admission_limit`` orders are on their way to a venue: then return None.
+
+        Requests that arrive at once may exceed the limit by as many as they are. An order that
+        stands still is not counted: its start failed, or it waits for a venue that is down.
         """
+        return self._insert(order, admission_limit)
+
+    def _insert(self, order: NewOrder, admission_limit: int | None) -> Storage | None:
         terms = order.terms
         parameters = {
             "id": order.order_id,
@@ -228,15 +238,13 @@ class PostgresOrders:
             "admission_limit": admission_limit,
         }
 
-        def store(connection: Connection) -> Storage:
+        def store(connection: Connection) -> Storage | None:
             row = connection.execute(_INSERT, parameters).fetchone()
             created = row is not None
             if row is None:
                 row = connection.execute(_FIND_STORED, parameters).fetchone()
             if row is None:
-                if admission_limit is not None:
-                    raise EngineBusy(f"{admission_limit} orders are on their way")
-                raise DatabaseUnavailable("a conflicting order vanished")
+                return None
             stored = _order_of(row)
             # A repeated insert after a lost answer finds its own row by id: it did create it.
             return Storage(
