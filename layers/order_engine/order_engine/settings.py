@@ -83,7 +83,7 @@ class TriggersSettings(ExecutionSettings):
 
     ledger_table: str
     releases_per_tick: int = Field(default=50, ge=1)
-    releases_in_flight: int = Field(default=100, ge=1)
+    releases_in_flight: int = Field(default=50, ge=1)
     quotes_per_tick: int = Field(default=20, ge=2)
 
 

@@ -139,7 +139,7 @@ class Pace:
     """
 
     releases_per_tick: int = 50
-    in_flight: int = 100
+    in_flight: int = 50
     quotes_per_tick: int = 20
     venues: int = 2
     rotation: Callable[[], int] = lambda: 0
