@@ -397,32 +397,25 @@ def admitting(engine: Engine, turns: Turns, limit: int) -> Acceptance:
 
 
 @pytest.fixture
-def on_their_way(database: psycopg.Connection[Any]) -> Callable[[], int]:
-    def count() -> int:
-        row = database.execute(
-            "SELECT count(*) AS orders FROM orders"
-            " WHERE status IN ('pending', 'routing', 'building') AND generation = 0"
-        ).fetchone()
-        return int(row["orders"])
-
-    return count
+def alone(database: psycopg.Connection[Any]) -> None:
+    """Have every order of other tests stand still, so that none of them is counted."""
+    database.execute(
+        "UPDATE orders SET updated_at = now() - interval '1 minute'"
+        " WHERE status IN ('pending', 'routing', 'building')"
+    )
 
 
-def test_order_beyond_the_limit_is_accepted_after_its_turns(
-    engine: Engine, on_their_way: Callable[[], int]
-) -> None:
+def test_order_beyond_the_limit_is_accepted_after_its_turns(engine: Engine, alone: None) -> None:
     engine.accept()
     turns, terms = Turns(), some_terms()
 
-    accepted = admitting(engine, turns, limit=on_their_way()).accept(terms, digest_of(terms), None)
+    accepted = admitting(engine, turns, limit=1).accept(terms, digest_of(terms), None)
 
     assert turns.waits == [0.25] * 4
     assert accepted.order.status is OrderStatus.PENDING
 
 
-def test_order_that_waits_for_its_turn_is_not_stored_yet(
-    engine: Engine, on_their_way: Callable[[], int]
-) -> None:
+def test_order_that_waits_for_its_turn_is_not_stored_yet(engine: Engine, alone: None) -> None:
     engine.accept()
     terms = some_terms(client_order_id="next-but-one")
     stored: list[bool] = []
@@ -430,19 +423,19 @@ def test_order_that_waits_for_its_turn_is_not_stored_yet(
         lambda: stored.append(engine.orders.is_stored(terms.user_id, "client:next-but-one"))
     )
 
-    admitting(engine, turns, limit=on_their_way()).accept(terms, digest_of(terms), None)
+    admitting(engine, turns, limit=1).accept(terms, digest_of(terms), None)
 
     assert stored == [False]
 
 
 def test_order_beyond_the_limit_is_accepted_as_soon_as_another_gets_through(
-    engine: Engine, on_their_way: Callable[[], int]
+    engine: Engine, alone: None
 ) -> None:
     order, terms = engine.at_building()
     turns = Turns(release=lambda: engine.lifecycle.submit(terms, order.execution, 1, built("gone")))
     more = some_terms(client_order_id="next-in-line")
 
-    acceptance = admitting(engine, turns, limit=on_their_way())
+    acceptance = admitting(engine, turns, limit=1)
     accepted = acceptance.accept(more, digest_of(more), None)
 
     assert not accepted.replayed
