@@ -234,13 +234,20 @@ class Listener:
         return [m for m in self.messages if m.get("orderId") == order_id and "seq" in m]
 
     def events_until_final(self, order_id: str, seconds: float = FINAL_SECONDS) -> list[Json]:
-        """Return the order's events up to and with its final one."""
+        """Return the order's events up to and with its final one.
+
+        As the protocol has clients do, what is not above the highest `seq` so far is dropped.
+        """
 
         def is_final() -> bool:
             return any(m.get("orderId") == order_id and m.get("final") for m in self._messages)
 
         self._wait(is_final, seconds, f"the final event of {order_id}")
-        return self.events(order_id)
+        news: list[Json] = []
+        for event in self.events(order_id):
+            if not news or event["seq"] > news[-1]["seq"]:
+                news.append(event)
+        return news
 
     def close(self) -> None:
         """Close the connection as a well-behaved client does."""

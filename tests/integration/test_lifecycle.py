@@ -473,6 +473,35 @@ def test_request_sent_again_is_answered_at_once_however_busy_the_engine_is(engin
     assert turns.waits == []
 
 
+@pytest.fixture
+def slow_clock(database: psycopg.Connection[Any]) -> Iterator[None]:
+    """Have each look at the database's clock take 3 ms, so that two looks differ."""
+    replace = (
+        "CREATE OR REPLACE FUNCTION now_in_milliseconds() RETURNS timestamptz"
+        " LANGUAGE sql VOLATILE AS $$ {} SELECT date_trunc('milliseconds', clock_timestamp()) $$"
+    )
+    database.execute(replace.format("SELECT pg_sleep(0.003);"))
+    yield
+    database.execute(replace.format(""))
+
+
+def test_milestone_event_and_order_tell_the_same_instant(
+    engine: Engine, database: psycopg.Connection[Any], slow_clock: None
+) -> None:
+    order, _ = engine.at_building()
+
+    row = database.execute(
+        "SELECT to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
+        " AS changed, milestones ->> 'building' AS milestone,"
+        " updated_at = (SELECT max(created_at) FROM order_events WHERE order_id = orders.id)"
+        " AS is_event"
+        " FROM orders WHERE id = %s",
+        [order.order_id],
+    ).fetchone()
+
+    assert (row["milestone"], row["is_event"]) == (row["changed"], True)
+
+
 def test_transition_of_unknown_columns_is_a_programming_error(engine: Engine) -> None:
     order = engine.accept()
 

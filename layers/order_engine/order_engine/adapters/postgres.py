@@ -70,8 +70,9 @@ _MOVE = """
 WITH moved AS (
     UPDATE orders SET
         previous_status = status, status = %(target)s, seq = seq + 1,
-        attempt = attempt + %(attempt_step)s, updated_at = now_in_milliseconds(),
-        milestones = milestones || milestone(%(target)s, now_in_milliseconds()){changes}
+        attempt = attempt + %(attempt_step)s, (updated_at, milestones) = (
+            SELECT instant, milestones || milestone(%(target)s, instant)
+            FROM (SELECT now_in_milliseconds() AS instant) AS clock){changes}
     WHERE id = %(id)s AND status = ANY(%(sources)s)
         AND (status <> 'submitted' OR %(target)s = 'confirmed'
              OR tx_resolution IN ('reverted', 'expired'))
@@ -126,8 +127,9 @@ WITH due AS (
     UPDATE orders SET
         previous_status = status, status = %(target)s, seq = seq + 1,
         generation = generation + 1, execution = orders.id || '-' || (generation + 1),
-        retries = 0, restarts = 0, updated_at = now_in_milliseconds(),
-        milestones = milestones || milestone(%(target)s, now_in_milliseconds())
+        retries = 0, restarts = 0, (updated_at, milestones) = (
+            SELECT instant, milestones || milestone(%(target)s, instant)
+            FROM (SELECT now_in_milliseconds() AS instant) AS clock)
     FROM due WHERE orders.id = due.id AND status = 'open'
     RETURNING orders.*
 ), recorded AS (
@@ -162,8 +164,9 @@ WITH due AS (
 ), moved AS (
     UPDATE orders SET
         previous_status = status, status = %(target)s, seq = seq + 1,
-        updated_at = now_in_milliseconds(),
-        milestones = milestones || milestone(%(target)s, now_in_milliseconds())
+        (updated_at, milestones) = (
+            SELECT instant, milestones || milestone(%(target)s, instant)
+            FROM (SELECT now_in_milliseconds() AS instant) AS clock)
     FROM due WHERE orders.id = due.id AND status = 'open'
     RETURNING orders.*
 ), recorded AS (
