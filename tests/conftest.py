@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from local.postgres import embedded_postgres
-from order_engine.adapters.migrations import migrate
-from order_engine.adapters.postgres import PostgresOrders, connect
+from order_engine.adapters.postgres.migrate import migrate
+from order_engine.adapters.postgres.orders import PostgresOrders, connect
 from order_engine.adapters.secrets import DatabaseSecret
 
 

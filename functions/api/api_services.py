@@ -11,18 +11,18 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from order_engine.clock import SystemClock
-from order_engine.orders import Venue
+from order_engine.domain.orders import Venue
 from order_engine.settings import ApiSettings
 
 if TYPE_CHECKING:
-    from order_engine.acceptance import Acceptance
-    from order_engine.adapters.order_stream import OrderStream
-    from order_engine.adapters.postgres import PostgresOrders
-    from order_engine.adapters.state_machine import StepFunctionsExecutions
-    from order_engine.amendment import Amendments
-    from order_engine.cancellation import Cancellation
-    from order_engine.ports import Venue as VenuePort
-    from order_engine.queries import OrderQueries
+    from order_engine.adapters.dynamodb.order_stream import OrderStream
+    from order_engine.adapters.postgres.orders import PostgresOrders
+    from order_engine.adapters.step_functions import StepFunctionsExecutions
+    from order_engine.api.queries import OrderQueries
+    from order_engine.execution.acceptance import Acceptance
+    from order_engine.execution.amendment import Amendments
+    from order_engine.execution.cancellation import Cancellation
+    from order_engine.execution.ports import Venue as VenuePort
 
 clock = SystemClock()
 
@@ -36,7 +36,7 @@ def settings() -> ApiSettings:
 @cache
 def orders() -> "PostgresOrders":
     """Return the orders in Postgres."""
-    from order_engine.adapters.postgres import PostgresOrders
+    from order_engine.adapters.postgres.orders import PostgresOrders
     from order_engine.adapters.secrets import DatabaseSecret
 
     return PostgresOrders(DatabaseSecret(settings().database_secret_arn))
@@ -45,7 +45,7 @@ def orders() -> "PostgresOrders":
 @cache
 def stream() -> "OrderStream":
     """Return the order stream."""
-    from order_engine.adapters.order_stream import OrderStream
+    from order_engine.adapters.dynamodb.order_stream import OrderStream
 
     return OrderStream(settings().order_stream_table)
 
@@ -53,7 +53,7 @@ def stream() -> "OrderStream":
 @cache
 def executions() -> "StepFunctionsExecutions":
     """Return the executions of the state machine."""
-    from order_engine.adapters.state_machine import StepFunctionsExecutions
+    from order_engine.adapters.step_functions import StepFunctionsExecutions
 
     return StepFunctionsExecutions(settings().state_machine_arn)
 
@@ -61,7 +61,7 @@ def executions() -> "StepFunctionsExecutions":
 @cache
 def cancellation() -> "Cancellation":
     """Return the service that calls orders off."""
-    from order_engine.cancellation import Cancellation
+    from order_engine.execution.cancellation import Cancellation
 
     return Cancellation(orders(), stream(), executions())
 
@@ -69,7 +69,7 @@ def cancellation() -> "Cancellation":
 @cache
 def amendments() -> "Amendments":
     """Return the service that changes orders at rest."""
-    from order_engine.amendment import Amendments
+    from order_engine.execution.amendment import Amendments
 
     return Amendments(orders(), clock)
 
@@ -77,7 +77,7 @@ def amendments() -> "Amendments":
 @cache
 def acceptance() -> "Acceptance":
     """Return the service that takes orders in."""
-    from order_engine.acceptance import Acceptance, Admission
+    from order_engine.execution.acceptance import Acceptance, Admission
 
     return Acceptance(
         orders(),
@@ -93,7 +93,7 @@ def acceptance() -> "Acceptance":
 @cache
 def queries() -> "OrderQueries":
     """Return the service that looks orders up."""
-    from order_engine.queries import OrderQueries
+    from order_engine.api.queries import OrderQueries
 
     return OrderQueries(orders())
 
@@ -104,9 +104,9 @@ def venues() -> Mapping[Venue, "VenuePort"]:
 
     Their latency is left out; it is there to be watched in executions.
     """
-    from order_engine.adapters.launches import DynamoLaunches
     from order_engine.settings import MockSettings
-    from order_engine.venues.assembly import mock_venues
+    from order_engine.venues.mock.assembly import mock_venues
+    from order_engine.venues.mock.dynamodb_launches import DynamoLaunches
 
     ledger_table = settings().ledger_table
     return mock_venues(

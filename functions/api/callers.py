@@ -8,7 +8,7 @@ from typing import Any
 
 from order_engine.errors import Rejected
 
-# A user id of ``order_engine.requests``, without lone surrogates, which no database can hold.
+# A user id of ``order_engine.api.requests``, without lone surrogates, which no database can hold.
 _USER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd]{1,255}")
 
 

@@ -10,9 +10,9 @@ from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 from aws_lambda_powertools.utilities.data_classes.common import BaseProxyEvent
 
+from order_engine.api.problems import PROBLEM_CONTENT_TYPE, RETRY_AFTER_SECONDS, problem_of
+from order_engine.api.requests import field_errors, refusal
 from order_engine.errors import Rejected, Retryable
-from order_engine.problems import PROBLEM_CONTENT_TYPE, RETRY_AFTER_SECONDS, problem_of
-from order_engine.requests import field_errors, refusal
 
 
 class HttpApi(APIGatewayHttpResolver):

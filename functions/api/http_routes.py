@@ -14,12 +14,9 @@ from callers import subject_of
 from http_errors import HttpApi, answer_with_problems
 from openapi_document import API_VERSION, ORDER_PATHS, document_of, replies
 
-from order_engine.bodies import parse_json_object
-from order_engine.errors import StreamUnavailable
-from order_engine.order_rows import TICKET_LIFETIME
-from order_engine.orders import Order, OrderType
-from order_engine.queries import StatusFilter, compare_quotes
-from order_engine.replies import (
+from order_engine.api.bodies import parse_json_object
+from order_engine.api.queries import StatusFilter, compare_quotes
+from order_engine.api.replies import (
     DatabaseHealth,
     Health,
     OrderAccepted,
@@ -29,7 +26,7 @@ from order_engine.replies import (
     StreamTicket,
     stream_url,
 )
-from order_engine.requests import (
+from order_engine.api.requests import (
     DEFAULT_USER_ID,
     AmountIn,
     ClientOrderId,
@@ -42,6 +39,9 @@ from order_engine.requests import (
     own_user,
     terms_digest,
 )
+from order_engine.domain.orders import Order, OrderType
+from order_engine.errors import StreamUnavailable
+from order_engine.streaming.rows import TICKET_LIFETIME
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.event_handler.openapi.types import COMPONENT_REF_TEMPLATE
 
-from order_engine.bodies import MAX_BODY_BYTES
+from order_engine.api.bodies import MAX_BODY_BYTES
+from order_engine.api.problems import PROBLEM_CONTENT_TYPE, Problem
+from order_engine.api.requests import AmendRequest, OrderRequest
 from order_engine.clock import timestamp_text
-from order_engine.problems import PROBLEM_CONTENT_TYPE, Problem
-from order_engine.requests import AmendRequest, OrderRequest
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.event_handler import APIGatewayHttpResolver

@@ -8,12 +8,18 @@ from typing import Any
 import api_services as services
 import api_telemetry
 
-from order_engine.bodies import parse_json_object
+from order_engine.api.bodies import parse_json_object
+from order_engine.api.problems import problem_of
+from order_engine.api.requests import (
+    IdempotencyKey,
+    checked_text,
+    order_terms,
+    refusal,
+    terms_digest,
+)
+from order_engine.domain.orders import Order
 from order_engine.errors import FieldError, Rejected, StreamUnavailable
-from order_engine.order_rows import SubscriptionOutcome
-from order_engine.orders import Order
-from order_engine.problems import problem_of
-from order_engine.requests import IdempotencyKey, checked_text, order_terms, refusal, terms_digest
+from order_engine.streaming.rows import SubscriptionOutcome
 
 MAX_REQUEST_ID_LENGTH = 128
 

@@ -8,11 +8,11 @@ from typing import Any
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from order_engine.failures import Failure
-from order_engine.lifecycle import Lifecycle, Step
-from order_engine.orders import ExecutionTerms, Order
+from order_engine.domain.failures import Failure
+from order_engine.domain.orders import ExecutionTerms, Order
+from order_engine.domain.statuses import OrderStatus
+from order_engine.execution.lifecycle import Lifecycle, Step
 from order_engine.settings import LifecycleSettings
-from order_engine.statuses import OrderStatus
 
 logger = Logger()
 metrics = Metrics()
@@ -21,8 +21,8 @@ metrics = Metrics()
 @cache
 def lifecycle() -> Lifecycle:
     """Compose the service on first use and keep it for the life of the environment."""
-    from order_engine.adapters.order_stream import OrderStream
-    from order_engine.adapters.postgres import PostgresOrders
+    from order_engine.adapters.dynamodb.order_stream import OrderStream
+    from order_engine.adapters.postgres.orders import PostgresOrders
     from order_engine.adapters.secrets import DatabaseSecret
     from order_engine.clock import SystemClock
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 
-from order_engine.adapters.migrations import migrate
-from order_engine.adapters.postgres import connect
+from order_engine.adapters.postgres.migrate import migrate
+from order_engine.adapters.postgres.orders import connect
 from order_engine.adapters.secrets import DatabaseSecret
 from order_engine.settings import DatabaseSettings
 

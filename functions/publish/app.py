@@ -8,12 +8,12 @@ from typing import Any
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from order_engine.adapters.connections import Connections
-from order_engine.adapters.order_stream import OrderStream
+from order_engine.adapters.dynamodb.order_stream import OrderStream
+from order_engine.adapters.websocket_gateway import Connections
 from order_engine.clock import SystemClock
 from order_engine.errors import StreamUnavailable
-from order_engine.publishing import Publisher, Report
 from order_engine.settings import PublishSettings
+from order_engine.streaming.publisher import Publisher, Report
 
 MAX_METRIC_VALUES = 100
 

@@ -9,7 +9,7 @@ from typing import Any
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from order_engine.reconciliation import Findings, Reconciler
+from order_engine.execution.reconciliation import Findings, Reconciler
 from order_engine.settings import MockSettings, ReconcileSettings
 
 logger = Logger()
@@ -21,13 +21,13 @@ ORDER_ID_LENGTH = 36
 @cache
 def reconciler() -> Reconciler:
     """Compose the service on first use and keep it for the life of the environment."""
-    from order_engine.adapters.ledger import DynamoLedger
-    from order_engine.adapters.order_stream import OrderStream
-    from order_engine.adapters.postgres import PostgresOrders
+    from order_engine.adapters.dynamodb.order_stream import OrderStream
+    from order_engine.adapters.postgres.orders import PostgresOrders
     from order_engine.adapters.secrets import DatabaseSecret
-    from order_engine.adapters.state_machine import StepFunctionsExecutions
+    from order_engine.adapters.step_functions import StepFunctionsExecutions
     from order_engine.clock import SystemClock
-    from order_engine.venues.assembly import mock_venues
+    from order_engine.venues.mock.assembly import mock_venues
+    from order_engine.venues.mock.dynamodb_ledger import DynamoLedger
 
     settings = ReconcileSettings.from_environment(os.environ)
     clock = SystemClock()

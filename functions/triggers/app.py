@@ -11,10 +11,10 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 from order_engine.clock import SystemClock
+from order_engine.domain.transitions import Pace
+from order_engine.execution.resting.watch import TickReport, Watch
 from order_engine.settings import MockSettings, TriggersSettings
-from order_engine.transitions import Pace
-from order_engine.venues.launches import LaunchRegistry, PoolCreated
-from order_engine.watch import TickReport, Watch
+from order_engine.venues.mock.launches import LaunchRegistry, PoolCreated
 
 logger = Logger()
 metrics = Metrics()
@@ -32,7 +32,7 @@ def settings() -> TriggersSettings:
 @cache
 def launches() -> LaunchRegistry:
     """Return where created pools are written down."""
-    from order_engine.adapters.launches import DynamoLaunches
+    from order_engine.venues.mock.dynamodb_launches import DynamoLaunches
 
     return DynamoLaunches(settings().ledger_table, clock)
 
@@ -40,11 +40,11 @@ def launches() -> LaunchRegistry:
 @cache
 def watch() -> Watch:
     """Compose the service on first use and keep it for the life of the environment."""
-    from order_engine.adapters.order_stream import OrderStream
-    from order_engine.adapters.postgres import PostgresOrders
+    from order_engine.adapters.dynamodb.order_stream import OrderStream
+    from order_engine.adapters.postgres.orders import PostgresOrders
     from order_engine.adapters.secrets import DatabaseSecret
-    from order_engine.adapters.state_machine import StepFunctionsExecutions
-    from order_engine.venues.assembly import mock_venues
+    from order_engine.adapters.step_functions import StepFunctionsExecutions
+    from order_engine.venues.mock.assembly import mock_venues
 
     return Watch(
         PostgresOrders(DatabaseSecret(settings().database_secret_arn)),

@@ -7,14 +7,14 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 
-from order_engine.adapters.launches import DynamoLaunches
-from order_engine.adapters.ledger import DynamoLedger
 from order_engine.clock import SystemClock
+from order_engine.domain.orders import Venue
 from order_engine.errors import OrderEngineError
-from order_engine.orders import Venue
 from order_engine.settings import MockSettings, VenueSettings
-from order_engine.venues.assembly import mock_venues
-from order_engine.venues.mock_venue import MockVenue
+from order_engine.venues.mock.assembly import mock_venues
+from order_engine.venues.mock.dynamodb_launches import DynamoLaunches
+from order_engine.venues.mock.dynamodb_ledger import DynamoLedger
+from order_engine.venues.mock.venue import MockVenue
 
 logger = Logger()
 

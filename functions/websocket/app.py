@@ -7,11 +7,11 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 
-from order_engine.adapters.order_stream import OrderStream
+from order_engine.adapters.dynamodb.order_stream import OrderStream
 from order_engine.clock import SystemClock
 from order_engine.errors import StreamUnavailable
 from order_engine.settings import WebSocketSettings
-from order_engine.subscriptions import Subscriptions
+from order_engine.streaming.subscriptions import Subscriptions
 
 logger = Logger()
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from tests.chaos.evidence import Arrival, Evidence, StoredEvent, Subscriber
 
-from order_engine.statuses import TRANSITIONS, OrderStatus
+from order_engine.domain.statuses import TRANSITIONS, OrderStatus
 
 LANDED = "landed"
 

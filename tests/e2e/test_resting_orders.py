@@ -18,11 +18,11 @@ from tests.e2e.stacks import PROFILE, own_stack
 from local import aws
 from local.launch import launch, pool_created
 from local.stack import Stack
-from order_engine.money import from_base_units, price_of, to_base_units
-from order_engine.orders import Venue
+from order_engine.domain.money import from_base_units, price_of, to_base_units
+from order_engine.domain.orders import Venue
+from order_engine.domain.tokens import TOKENS
 from order_engine.settings import MockSettings
-from order_engine.tokens import TOKENS
-from order_engine.venues.market import Market
+from order_engine.venues.mock.market import Market
 
 TICK_SECONDS = 2
 PLANNED_LAUNCH = timedelta(seconds=90)

@@ -13,7 +13,8 @@ from urllib.parse import urlencode
 import pytest
 from moto import mock_aws
 
-from order_engine.adapters import aws, postgres
+from order_engine.adapters import aws
+from order_engine.adapters.postgres import orders as postgres
 from order_engine.adapters.secrets import DatabaseSecret
 
 REPOSITORY = Path(__file__).parents[2]

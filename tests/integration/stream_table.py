@@ -14,8 +14,8 @@ import pytest
 from moto import mock_aws
 
 from order_engine.adapters import aws
-from order_engine.events import OrderEvent
-from order_engine.statuses import OrderStatus
+from order_engine.domain.events import OrderEvent
+from order_engine.domain.statuses import OrderStatus
 
 REPOSITORY = Path(__file__).parents[2]
 TABLE = "order-stream"

@@ -17,9 +17,9 @@ from tests.integration.conftest import STREAM_TABLE, Api, sample_event
 
 from order_engine.adapters import aws
 from order_engine.clock import timestamp_text
+from order_engine.domain.statuses import OrderStatus
 from order_engine.errors import StreamUnavailable
-from order_engine.order_rows import Connection
-from order_engine.statuses import OrderStatus
+from order_engine.streaming.rows import Connection
 
 ORDER = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": 1.5}
 

@@ -8,13 +8,13 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from tests.integration.management_api import ManagementApi, management_api, seconds_of
 
-from order_engine.adapters import connections as connections_module
-from order_engine.adapters.connections import (
+from order_engine.adapters import websocket_gateway as connections_module
+from order_engine.adapters.websocket_gateway import (
     CONNECT_TIMEOUT_SECONDS,
     READ_TIMEOUT_SECONDS,
     Connections,
 )
-from order_engine.publishing import PostOutcome
+from order_engine.streaming.publisher import PostOutcome
 
 CONNECTION = "L0SM9cOFvHcCIhw="
 

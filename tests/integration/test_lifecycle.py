@@ -10,15 +10,15 @@ from typing import Any
 import psycopg
 import pytest
 
-from order_engine.acceptance import Acceptance, Admission
-from order_engine.adapters.postgres import PostgresOrders
+from order_engine.adapters.postgres.orders import PostgresOrders
 from order_engine.clock import SystemClock
+from order_engine.domain.events import OrderEvent
+from order_engine.domain.orders import ExecutionTerms, Order, OrderTerms
+from order_engine.domain.statuses import OrderStatus
+from order_engine.domain.transitions import Guard, Transition
 from order_engine.errors import Rejected, StreamUnavailable
-from order_engine.events import OrderEvent
-from order_engine.lifecycle import Lifecycle
-from order_engine.orders import ExecutionTerms, Order, OrderTerms
-from order_engine.statuses import OrderStatus
-from order_engine.transitions import Guard, Transition
+from order_engine.execution.acceptance import Acceptance, Admission
+from order_engine.execution.lifecycle import Lifecycle
 
 
 @dataclass

@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from tests.integration.conftest import Function, sample_event
 
-from order_engine.adapters.postgres import PostgresOrders
-from order_engine.orders import OrderTerms, OrderType
-from order_engine.transitions import NewOrder
+from order_engine.adapters.postgres.orders import PostgresOrders
+from order_engine.domain.orders import OrderTerms, OrderType
+from order_engine.domain.transitions import NewOrder
 
 Database = psycopg.Connection[dict[str, Any]]
 Json = dict[str, Any]

@@ -28,20 +28,20 @@ from hypothesis.stateful import (
     rule,
 )
 
-from order_engine import lifecycle, reconciliation
-from order_engine.acceptance import Acceptance
-from order_engine.adapters.postgres import PostgresOrders
-from order_engine.cancellation import Cancellation
+from order_engine.adapters.postgres.orders import PostgresOrders
 from order_engine.clock import SystemClock
+from order_engine.domain.events import OrderEvent
+from order_engine.domain.orders import ExecutionTerms, Order, OrderTerms, OrderType, Venue
+from order_engine.domain.statuses import TRANSITIONS, OrderStatus
+from order_engine.domain.transitions import Pace
 from order_engine.errors import Rejected
-from order_engine.events import OrderEvent
-from order_engine.lifecycle import Lifecycle
-from order_engine.orders import ExecutionTerms, Order, OrderTerms, OrderType, Venue
-from order_engine.ports import ExecutionState
-from order_engine.reconciliation import Reconciler
-from order_engine.statuses import TRANSITIONS, OrderStatus
-from order_engine.transitions import Pace
-from order_engine.watch import Watch
+from order_engine.execution import lifecycle, reconciliation
+from order_engine.execution.acceptance import Acceptance
+from order_engine.execution.cancellation import Cancellation
+from order_engine.execution.lifecycle import Lifecycle
+from order_engine.execution.ports import ExecutionState
+from order_engine.execution.reconciliation import Reconciler
+from order_engine.execution.resting.watch import Watch
 
 RUNS = int(os.environ.get("MODEL_RUNS", "150"))
 BLOCKS_UNTIL_EXPIRY = 3

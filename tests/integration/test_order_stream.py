@@ -16,9 +16,9 @@ from botocore.exceptions import (
 )
 from tests.integration.stream_table import NOW, TABLE, StreamReader, event, stream_table
 
-from order_engine.adapters.order_stream import MAX_SUBSCRIPTIONS, OrderStream
+from order_engine.adapters.dynamodb.order_stream import MAX_SUBSCRIPTIONS, OrderStream
 from order_engine.errors import StreamUnavailable
-from order_engine.order_rows import (
+from order_engine.streaming.rows import (
     Connection,
     Subscription,
     SubscriptionOutcome,

@@ -17,9 +17,9 @@ from tests.integration.stream_table import (
     stream_table,
 )
 
-from order_engine.adapters.order_stream import OrderStream
+from order_engine.adapters.dynamodb.order_stream import OrderStream
 from order_engine.errors import StreamUnavailable
-from order_engine.order_rows import Connection, Topic
+from order_engine.streaming.rows import Connection, Topic
 
 ORDER = "0b9f1c1e-5c55-4f5c-9d3e-0d4f3f0f7a11"
 

@@ -9,11 +9,11 @@ import psycopg
 import pytest
 from tests.integration.conftest import Function, sample_event
 
-from order_engine import reconciliation
 from order_engine.adapters import aws
-from order_engine.adapters.postgres import PostgresOrders
-from order_engine.orders import OrderTerms
-from order_engine.transitions import NewOrder
+from order_engine.adapters.postgres.orders import PostgresOrders
+from order_engine.domain.orders import OrderTerms
+from order_engine.domain.transitions import NewOrder
+from order_engine.execution import reconciliation
 
 Database = psycopg.Connection[dict[str, Any]]
 Json = dict[str, Any]

@@ -9,9 +9,9 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from moto import mock_aws
 
 from order_engine.adapters import aws
-from order_engine.adapters.ledger import DynamoLedger
 from order_engine.errors import VenueTimeout, VenueUnavailable
-from order_engine.venues.ledger import Fate, LedgerRow
+from order_engine.venues.mock.dynamodb_ledger import DynamoLedger
+from order_engine.venues.mock.ledger import Fate, LedgerRow
 
 REPOSITORY = Path(__file__).parents[2]
 TABLE = "ledger"

@@ -12,20 +12,20 @@ from typing import Any
 import psycopg
 import pytest
 
-from order_engine.acceptance import MARKETABLE, Acceptance
-from order_engine.adapters.postgres import PostgresOrders
-from order_engine.cancellation import Cancellation
+from order_engine.adapters.postgres.orders import PostgresOrders
 from order_engine.clock import SystemClock
+from order_engine.domain.events import OrderEvent
+from order_engine.domain.orders import Order, OrderTerms, OrderType, SniperTrigger, Venue
+from order_engine.domain.transitions import Pace, PairDemand
 from order_engine.errors import ExecutionNotStarted, Rejected, VenueUnavailable
-from order_engine.events import OrderEvent
-from order_engine.lifecycle import Lifecycle
-from order_engine.orders import Order, OrderTerms, OrderType, SniperTrigger, Venue
-from order_engine.ports import ExecutionState
+from order_engine.execution.acceptance import MARKETABLE, Acceptance
+from order_engine.execution.cancellation import Cancellation
+from order_engine.execution.lifecycle import Lifecycle
+from order_engine.execution.ports import ExecutionState
+from order_engine.execution.resting.watch import Watch
 from order_engine.settings import MockSettings
-from order_engine.transitions import Pace, PairDemand
-from order_engine.venues.assembly import mock_venues
-from order_engine.venues.mock_venue import MockVenue
-from order_engine.watch import Watch
+from order_engine.venues.mock.assembly import mock_venues
+from order_engine.venues.mock.venue import MockVenue
 
 
 @dataclass

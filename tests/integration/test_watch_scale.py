@@ -11,9 +11,9 @@ import pytest
 from tests.integration.test_watch import Started, Streamed, mock_market
 
 from benchmarks.resting import BURST_PAIR, MET, PAIRS, insert_resting
-from order_engine.adapters.postgres import PostgresOrders
-from order_engine.transitions import Pace
-from order_engine.watch import TickReport, Watch
+from order_engine.adapters.postgres.orders import PostgresOrders
+from order_engine.domain.transitions import Pace
+from order_engine.execution.resting.watch import TickReport, Watch
 
 Database = psycopg.Connection[dict[str, Any]]
 

@@ -16,7 +16,7 @@ from tests.integration.stream_table import (
 )
 
 from order_engine.adapters import aws
-from order_engine.adapters.order_stream import OrderStream
+from order_engine.adapters.dynamodb.order_stream import OrderStream
 
 ORDER = "0b9f1c1e-5c55-4f5c-9d3e-0d4f3f0f7a11"
 CONNECTION = "L0SM9cOFvHcCIhw="

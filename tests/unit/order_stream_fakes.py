@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from order_engine.errors import StreamUnavailable
-from order_engine.order_rows import (
+from order_engine.streaming.publisher import PostOutcome
+from order_engine.streaming.rows import (
     Connection,
     OrderRows,
     StoredEvent,
@@ -21,7 +22,6 @@ from order_engine.order_rows import (
     UserRows,
     subscribed_message,
 )
-from order_engine.publishing import PostOutcome
 
 START = datetime(2026, 11, 21, 2, 40, tzinfo=UTC)
 

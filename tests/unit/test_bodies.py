@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from order_engine.bodies import MAX_BODY_BYTES, parse_json_object
+from order_engine.api.bodies import MAX_BODY_BYTES, parse_json_object
 from order_engine.errors import Rejected
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from order_engine.orders import OrderType, Venue
-from order_engine.requests import DEFAULT_USER_ID
-from order_engine.statuses import MEANINGS, TRANSITIONS, OrderStatus
-from order_engine.tokens import TOKENS
+from order_engine.api.requests import DEFAULT_USER_ID
+from order_engine.domain.orders import OrderType, Venue
+from order_engine.domain.statuses import MEANINGS, TRANSITIONS, OrderStatus
+from order_engine.domain.tokens import TOKENS
 
 CONSOLE = Path(__file__).parents[2] / "console"
 PANEL = {"light": "#ffffff", "dark": "#111821"}

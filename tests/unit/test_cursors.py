@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from order_engine.cursors import Cursor, decode_cursor, encode_cursor
+from order_engine.api.cursors import Cursor, decode_cursor, encode_cursor
 from order_engine.errors import Rejected
 
 TIMES = st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=1_000_000)).map(

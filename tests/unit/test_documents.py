@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from order_engine.statuses import MEANINGS, TRANSITIONS, OrderStatus
+from order_engine.domain.statuses import MEANINGS, TRANSITIONS, OrderStatus
 
 ROOT = Path(__file__).parents[2]
 

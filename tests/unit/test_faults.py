@@ -3,7 +3,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from order_engine.settings import MockSettings
-from order_engine.venues.faults import AttemptKey, Fault, FaultPlan, ScriptedFate, scripted_fate
+from order_engine.venues.mock.faults import (
+    AttemptKey,
+    Fault,
+    FaultPlan,
+    ScriptedFate,
+    scripted_fate,
+)
 
 
 def key(

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from order_engine.pricing.errors import InsufficientLiquidity
+from order_engine.domain.tokens import TOKENS
 from order_engine.settings import MockSettings, VenueName, VolatilityName
-from order_engine.tokens import TOKENS
-from order_engine.venues.market import PROFILES, Market, NoRoute
+from order_engine.venues.mock.market import PROFILES, Market, NoRoute
+from order_engine.venues.mock.swap_errors import InsufficientLiquidity
 
 VENUES: tuple[VenueName, ...] = get_args(VenueName)
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -4,8 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from order_engine.pricing import meteora_dlmm as dlmm
-from order_engine.pricing.errors import AmountTooSmall, InsufficientLiquidity, SwapImpossible
+from order_engine.venues.mock import meteora_dlmm as dlmm
+from order_engine.venues.mock.swap_errors import (
+    AmountTooSmall,
+    InsufficientLiquidity,
+    SwapImpossible,
+)
 
 SOL, USDC = 10**9, 10**6
 ACTIVE_ID = -1898

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from order_engine.domain.orders import Quote, SwapTransaction
 from order_engine.errors import VenueTimeout, VenueUnavailable
-from order_engine.orders import Quote, SwapTransaction
-from order_engine.ports import Venue
+from order_engine.execution.ports import Venue
 from order_engine.settings import MockSettings, VenueName
-from order_engine.venues.ledger import Fate, InMemoryLedger, LedgerRow
-from order_engine.venues.mock_venue import MockVenue
+from order_engine.venues.mock.ledger import Fate, InMemoryLedger, LedgerRow
+from order_engine.venues.mock.venue import MockVenue
 
 VENUES: tuple[VenueName, ...] = get_args(VenueName)
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)

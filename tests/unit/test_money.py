@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from order_engine.money import (
+from order_engine.domain.money import (
     decimal_text,
     from_base_units,
     minimum_out,

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from order_engine.api.problems import problem_of
 from order_engine.errors import (
     DatabaseUnavailable,
     ExecutionNotStarted,
@@ -11,7 +12,6 @@ from order_engine.errors import (
     Rejected,
     StreamUnavailable,
 )
-from order_engine.problems import problem_of
 
 
 def test_a_refusal_becomes_a_problem_with_every_member() -> None:

@@ -6,8 +6,7 @@ from collections.abc import Callable
 import pytest
 from tests.unit.order_stream_fakes import FakeClock, FakeGateway, FakeStream, Inline, record
 
-from order_engine.order_rows import StoredEvent
-from order_engine.publishing import (
+from order_engine.streaming.publisher import (
     HANDSHAKE_MS,
     HOPELESS_FAILURES,
     UNREACHABLE_MS,
@@ -17,6 +16,7 @@ from order_engine.publishing import (
     Report,
     Timing,
 )
+from order_engine.streaming.rows import StoredEvent
 
 DELIVERED, GONE = PostOutcome.DELIVERED, PostOutcome.GONE
 TIMED_OUT, UNAVAILABLE = PostOutcome.TIMED_OUT, PostOutcome.UNAVAILABLE

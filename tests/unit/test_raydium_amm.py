@@ -4,9 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from order_engine.money import minimum_out
-from order_engine.pricing.errors import AmountTooSmall, InsufficientLiquidity, SwapImpossible
-from order_engine.pricing.raydium_amm import MAX_TOKEN_AMOUNT, AmmPool, swap_exact_in
+from order_engine.domain.money import minimum_out
+from order_engine.venues.mock.raydium_amm import MAX_TOKEN_AMOUNT, AmmPool, swap_exact_in
+from order_engine.venues.mock.swap_errors import (
+    AmountTooSmall,
+    InsufficientLiquidity,
+    SwapImpossible,
+)
 
 SOL, USDC = 10**9, 10**6
 POOL = AmmPool(reserve_in=10_000 * SOL, reserve_out=1_500_000 * USDC)

@@ -9,10 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from order_engine.bodies import parse_json_object
-from order_engine.errors import Rejected
-from order_engine.orders import OrderTerms, OrderType
-from order_engine.requests import (
+from order_engine.api.bodies import parse_json_object
+from order_engine.api.requests import (
     MAX_BASE_UNITS,
     IdempotencyKey,
     UserId,
@@ -23,7 +21,9 @@ from order_engine.requests import (
     own_user,
     terms_digest,
 )
-from order_engine.tokens import TOKENS
+from order_engine.domain.orders import OrderTerms, OrderType
+from order_engine.domain.tokens import TOKENS
+from order_engine.errors import Rejected
 
 REFERENCE_REQUESTS = {
     "amount and side": '{"tokenIn":"SOL","tokenOut":"USDC","amount":1.5,"side":"buy"}',

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from order_engine.orders import Quote, Venue
-from order_engine.routing import NEAR_TIE_BPS, best_quote
+from order_engine.domain.orders import Quote, Venue
+from order_engine.domain.routing import NEAR_TIE_BPS, best_quote
 
 amounts = st.decimals("0.000001", "1000000", places=6)
 

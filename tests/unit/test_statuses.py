@@ -6,7 +6,7 @@ from importlib import resources
 from hypothesis import given
 from hypothesis import strategies as st
 
-from order_engine.statuses import (
+from order_engine.domain.statuses import (
     ACTIVE_STATUSES,
     FINAL_STATUSES,
     MEANINGS,
@@ -50,7 +50,9 @@ def test_every_active_status_can_reach_a_final_one(status: OrderStatus) -> None:
 
 
 def test_check_constraint_names_exactly_the_statuses() -> None:
-    schema = (resources.files("order_engine") / "migrations" / "0001_orders.sql").read_text()
+    schema = (
+        resources.files("order_engine.adapters.postgres") / "migrations" / "0001_orders.sql"
+    ).read_text()
     constraint = re.search(r"CHECK \(status IN \(([^)]*)\)\)", schema)
     assert constraint is not None
     assert set(re.findall(r"'(\w+)'", constraint.group(1))) == set(OrderStatus)

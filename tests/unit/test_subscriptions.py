@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.order_stream_fakes import FakeClock, FakeStream
 
-from order_engine.order_rows import Connection, Ticket
-from order_engine.subscriptions import MAX_MESSAGE_BYTES, Message, Subscriptions
+from order_engine.streaming.rows import Connection, Ticket
+from order_engine.streaming.subscriptions import MAX_MESSAGE_BYTES, Message, Subscriptions
 
 ORDER = "0b9f1c1e-5c55-4f5c-9d3e-0d4f3f0f7a11"
 OTHER = "7e7e7e7e-0000-4000-8000-000000000001"

@@ -1,0 +1,1 @@
+"""Exchanges: the mock ones for now."""

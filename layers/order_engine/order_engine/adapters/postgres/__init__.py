@@ -1,0 +1,1 @@
+"""Orders in Postgres, and the schema's migrations."""

@@ -1,0 +1,176 @@
+"""Look orders and quotes up."""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Protocol
+
+from pydantic import AfterValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from order_engine.api.cursors import Cursor, decode_cursor, encode_cursor
+from order_engine.api.replies import MissingQuote, OrderPage, OrderWithEvents, QuoteComparison
+from order_engine.domain.events import OrderEvent
+from order_engine.domain.failures import FailureCode
+from order_engine.domain.money import decimal_text
+from order_engine.domain.orders import Order, OrderType, Quote
+from order_engine.domain.orders import Venue as VenueName
+from order_engine.domain.routing import best_quote
+from order_engine.domain.statuses import ACTIVE_STATUSES, FINAL_STATUSES, OrderStatus
+from order_engine.errors import Rejected, VenueTimeout, VenueUnavailable
+from order_engine.execution.ports import Clock, Venue
+
+STATUS_FILTERS: Mapping[str, frozenset[OrderStatus] | None] = {
+    **{status.value: frozenset({status}) for status in OrderStatus},
+    "open": ACTIVE_STATUSES,
+    "closed": FINAL_STATUSES,
+    "all": None,
+}
+"""What a list may be narrowed to. ``open`` means every order that is not final, as on any
+exchange, so it takes in the orders at rest, whose status has the same name."""
+
+
+def _known_filter(value: str) -> str:
+    if value not in STATUS_FILTERS:
+        raise PydanticCustomError(
+            "unknown_status", "must be one of {filters}", {"filters": ", ".join(STATUS_FILTERS)}
+        )
+    return value
+
+
+StatusFilter = Annotated[
+    str,
+    AfterValidator(_known_filter),
+    WithJsonSchema({"type": "string", "enum": list(STATUS_FILTERS)}),
+]
+
+
+class OrderReader(Protocol):
+    """Read orders; every method raises ``DatabaseUnavailable`` when the database cannot serve."""
+
+    def get(self, order_id: str) -> Order | None:
+        """Return an order."""
+        ...
+
+    def by_client_id(self, user_id: str, client_order_id: str) -> Order | None:
+        """Return the user's order of this client order id."""
+        ...
+
+    def events_of(self, order_id: str) -> list[OrderEvent]:
+        """Return an order's events in order."""
+        ...
+
+    def page(
+        self,
+        *,
+        user_id: str | None,
+        statuses: Collection[OrderStatus] | None,
+        order_type: OrderType | None,
+        limit: int,
+        before: tuple[datetime, str] | None = None,
+    ) -> list[Order]:
+        """Return orders, newest first, from behind ``(created_at, id)`` on."""
+        ...
+
+
+class OrderQueries:
+    """Answer questions about orders.
+
+    ``caller`` is the authenticated user, None in an open stack. To a caller the orders of others
+    do not exist.
+    """
+
+    def __init__(self, orders: OrderReader) -> None:
+        self._orders = orders
+
+    def order(self, order_id: str, *, caller: str | None) -> Order:
+        """Return an order; raise ``Rejected`` (404) when there is none."""
+        order = self._orders.get(order_id)
+        if order is None or caller not in (None, order.user_id):
+            raise order_not_found()
+        return order
+
+    def one(self, order_id: str, *, caller: str | None) -> OrderWithEvents:
+        """Return an order with its events; raise ``Rejected`` (404) when there is none."""
+        order = self.order(order_id, caller=caller)
+        return OrderWithEvents.of(order, self._orders.events_of(order_id))
+
+    def by_client_id(self, user_id: str, client_order_id: str) -> OrderWithEvents:
+        """Return the user's order with its events; raise ``Rejected`` (404) without one."""
+        order = self._orders.by_client_id(user_id, client_order_id)
+        if order is None:
+            raise order_not_found()
+        return OrderWithEvents.of(order, self._orders.events_of(order.order_id))
+
+    def page(
+        self,
+        *,
+        user_id: str | None,
+        status: str,
+        order_type: OrderType | None,
+        limit: int,
+        cursor: str | None,
+    ) -> OrderPage:
+        """Return a page of orders; raise ``Rejected`` for a cursor that is none.
+
+        ``status`` is a key of ``STATUS_FILTERS``; ``user_id`` None means everyone's.
+        """
+        before = None if cursor is None else decode_cursor(cursor)
+        # One more than asked for tells whether another page follows.
+        orders = self._orders.page(
+            user_id=user_id,
+            statuses=STATUS_FILTERS[status],
+            order_type=order_type,
+            limit=limit + 1,
+            before=(before.created_at, before.order_id) if before else None,
+        )
+        shown = orders[:limit]
+        last = shown[-1] if len(orders) > limit else None
+        return OrderPage(
+            orders=tuple(shown),
+            next_cursor=encode_cursor(Cursor(last.created_at, last.order_id)) if last else None,
+        )
+
+
+def order_not_found() -> Rejected:
+    """Return the answer for an order that is not there, or not the caller's."""
+    return Rejected("ORDER_NOT_FOUND", "There is no order of this id.", status=404)
+
+
+def compare_quotes(
+    venues: Mapping[VenueName, Venue],
+    clock: Clock,
+    *,
+    token_in: str,
+    token_out: str,
+    amount_in: Decimal,
+) -> QuoteComparison:
+    """Ask every venue for a quote and tell which would win."""
+    request = {
+        "tokenIn": token_in,
+        "tokenOut": token_out,
+        "amountIn": decimal_text(amount_in),
+    }
+    answers = [_quote_of(name, venue, request) for name, venue in venues.items()]
+    quotes = [answer for answer in answers if isinstance(answer, Quote)]
+    return QuoteComparison(
+        token_in=token_in,
+        token_out=token_out,
+        amount_in=amount_in,
+        quotes=tuple(quotes),
+        best_dex=best_quote(quotes).dex if quotes else None,
+        missing=tuple(answer for answer in answers if isinstance(answer, MissingQuote)),
+        timestamp=clock.now(),
+    )
+
+
+def _quote_of(name: VenueName, venue: Venue, request: Mapping[str, Any]) -> Quote | MissingQuote:
+    try:
+        answer = venue.quote(request)
+    except (VenueUnavailable, VenueTimeout) as trouble:
+        return MissingQuote(dex=name, code=FailureCode.VENUE_UNAVAILABLE, detail=str(trouble))
+    if answer["outcome"] == "quoted":
+        return Quote.model_validate(answer["quote"])
+    return MissingQuote(
+        dex=name, code=FailureCode(answer["outcome"].upper()), detail=answer["detail"]
+    )

@@ -1,0 +1,526 @@
+"""Requests for orders and quotes: what clients may send, and the terms it comes to."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from order_engine.domain.expiry import MAX_REST
+from order_engine.domain.money import BASIS_POINTS, decimal_text, to_base_units
+from order_engine.domain.orders import OrderTerms, OrderType, SniperTrigger
+from order_engine.domain.tokens import TOKENS
+from order_engine.errors import FieldError, Rejected
+from order_engine.execution.amendment import Amendment
+
+DEFAULT_USER_ID = "anonymous"
+DEFAULT_SLIPPAGE_BPS = 50
+DEFAULT_SNIPER_SLIPPAGE_BPS = 1_000
+DEFAULT_MAX_RETRIES = 3
+MAX_BASE_UNITS = 2**64 - 1
+"""Solana's token amounts are unsigned 64-bit integers."""
+
+IDEMPOTENCY_KEY_PATTERN = r"^[\x21-\x7e]{1,255}$"
+CLIENT_ORDER_ID_PATTERN = r"^[A-Za-z0-9._~!$&'()*+,;=:@-]{1,128}$"
+"""The characters that may stand in a URL path as they are, for it is looked up by one."""
+USER_ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\ufffd]{1,255}$"
+
+_NUMBER = re.compile(r"-?[0-9]{1,60}(\.[0-9]{1,60})?([eE][+-]?[0-9]{1,4})?", re.ASCII)
+_MAX_INTEGER_DIGITS = 20
+_MAX_DECIMALS = 18
+"""What the NUMERIC(38, 18) columns hold."""
+
+
+def _decimal(value: object) -> Decimal:
+    if isinstance(value, str):
+        if not _NUMBER.fullmatch(value):
+            raise PydanticCustomError("number", "must be a number, such as 1.5 or '1.5'")
+        value = Decimal(value)
+    if not isinstance(value, Decimal):
+        raise PydanticCustomError("number", "must be a number, such as 1.5 or '1.5'")
+    if not value.is_finite():
+        raise PydanticCustomError("finite_number", "must be a finite number")
+    if len(value.as_tuple().digits) > _MAX_INTEGER_DIGITS + _MAX_DECIMALS:
+        raise PydanticCustomError("too_many_digits", "must have at most 38 digits")
+    if value and value.adjusted() >= _MAX_INTEGER_DIGITS:
+        raise PydanticCustomError("out_of_range", "must have at most 20 digits before the point")
+    if value and value.adjusted() < -_MAX_DECIMALS:
+        raise PydanticCustomError("too_many_decimals", "must have at most 18 decimals")
+    plain = Decimal(decimal_text(value))
+    exponent = plain.as_tuple().exponent
+    if isinstance(exponent, int) and exponent < -_MAX_DECIMALS:
+        raise PydanticCustomError("too_many_decimals", "must have at most 18 decimals")
+    return plain
+
+
+def _positive(value: Decimal) -> Decimal:
+    if value <= 0:
+        raise PydanticCustomError("greater_than", "must be greater than 0")
+    return value
+
+
+def _not_negative(value: Decimal) -> Decimal:
+    if value < 0:
+        raise PydanticCustomError("greater_than_equal", "must be at least 0")
+    return value
+
+
+def _slippage_fraction(value: Decimal) -> Decimal:
+    if not 0 <= value <= 1:
+        raise PydanticCustomError("out_of_range", "must be a fraction from 0 to 1 (0.01 is 1 %)")
+    if value.scaleb(4) % 1:
+        raise PydanticCustomError(
+            "whole_basis_points", "must be in whole basis points (steps of 0.0001)"
+        )
+    return value
+
+
+def _whole_number(low: int, high: int) -> Callable[[object], int]:
+    def check(value: object) -> int:
+        if not isinstance(value, Decimal) or not value.is_finite():
+            raise PydanticCustomError("whole_number", "must be a whole number")
+        if not low <= value <= high:
+            raise PydanticCustomError(
+                "out_of_range", "must be from {low} to {high}", {"low": low, "high": high}
+            )
+        if value % 1:
+            raise PydanticCustomError("whole_number", "must be a whole number")
+        return int(value)
+
+    return check
+
+
+def _known_token(value: str) -> str:
+    if value in TOKENS:
+        return value
+    if value.upper() in TOKENS:
+        raise PydanticCustomError(
+            "unknown_token",
+            "is not a token (symbols are case-sensitive: {symbol})",
+            {"symbol": value.upper()},
+        )
+    raise PydanticCustomError(
+        "unknown_token", "is not a token; there are {symbols}", {"symbols": ", ".join(TOKENS)}
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise PydanticCustomError("string_type", "must be a text")
+    return value
+
+
+def _number_schema(description: str, pattern: str, **bounds: object) -> WithJsonSchema:
+    return WithJsonSchema(
+        {
+            "description": description,
+            "anyOf": [
+                {"type": "string", "maxLength": 39, "pattern": pattern},
+                {"type": "number", **bounds},
+            ],
+        }
+    )
+
+
+_ANY_NUMBER = r"^[0-9]+(\.[0-9]+)?$"
+_POSITIVE_NUMBER = r"^(0*[1-9][0-9]*(\.[0-9]+)?|0+\.0*[1-9][0-9]*)$"
+
+
+_Number = Annotated[Decimal, BeforeValidator(_decimal)]
+AmountIn = Annotated[
+    _Number,
+    AfterValidator(_positive),
+    _number_schema(
+        "Amount of tokenIn, greater than 0, with no more decimals than the token has.",
+        _POSITIVE_NUMBER,
+        exclusiveMinimum=0,
+    ),
+]
+Price = Annotated[
+    _Number,
+    AfterValidator(_positive),
+    _number_schema(
+        "tokenOut per tokenIn, net of fees, greater than 0.", _POSITIVE_NUMBER, exclusiveMinimum=0
+    ),
+]
+_MaxPrice = Annotated[
+    _Number,
+    AfterValidator(_positive),
+    _number_schema("Most tokenIn to pay per tokenOut.", _POSITIVE_NUMBER, exclusiveMinimum=0),
+]
+_Liquidity = Annotated[
+    _Number,
+    AfterValidator(_not_negative),
+    _number_schema("Least value of the pool, in units of tokenIn.", _ANY_NUMBER, minimum=0),
+]
+_SlippageFraction = Annotated[
+    _Number,
+    AfterValidator(_slippage_fraction),
+    WithJsonSchema(
+        {
+            "description": "How much less than quoted may come out, as a fraction in whole basis "
+            f"points. Without it the tolerance is {DEFAULT_SLIPPAGE_BPS} basis points, for sniper "
+            f"orders {DEFAULT_SNIPER_SLIPPAGE_BPS}.",
+            "anyOf": [
+                {"type": "string", "pattern": r"^(0(\.[0-9]{1,4})?|1(\.0{1,4})?)$"},
+                {"type": "number", "minimum": 0, "maximum": 1, "multipleOf": 0.0001},
+            ],
+        }
+    ),
+]
+_SlippageBps = Annotated[
+    int,
+    BeforeValidator(_whole_number(0, BASIS_POINTS)),
+    WithJsonSchema(
+        {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": BASIS_POINTS,
+            "description": "The tolerance in basis points, instead of the fraction.",
+        }
+    ),
+]
+ExpiresAt = Annotated[AwareDatetime, BeforeValidator(_text)]
+TokenSymbol = Annotated[
+    str, AfterValidator(_known_token), WithJsonSchema({"type": "string", "enum": list(TOKENS)})
+]
+UserId = Annotated[str, StringConstraints(pattern=USER_ID_PATTERN)]
+ClientOrderId = Annotated[str, StringConstraints(pattern=CLIENT_ORDER_ID_PATTERN)]
+IdempotencyKey = Annotated[str, StringConstraints(pattern=IDEMPOTENCY_KEY_PATTERN)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, validate_by_alias=True, extra="ignore"
+    )
+
+
+class TriggerRequest(_Request):
+    """Say which pool opening releases a sniper order."""
+
+    type: Literal["poolCreated"] = "poolCreated"
+    venue: Literal["any", "raydium", "meteora"] = "any"
+    min_liquidity: _Liquidity = Decimal(0)
+    max_price: _MaxPrice | None = None
+    allow_existing: bool = False
+
+
+class OrderRequest(_Request):
+    """Hold an order's fields as clients may send them, under any of their names.
+
+    Unknown fields are ignored, ``null`` counts as left out, and a field may be given under two
+    names if the values are equal.
+    """
+
+    client_order_id: ClientOrderId | None = Field(
+        default=None,
+        description="Your own id of the order, unique per user; also the idempotency key "
+        "when there is no Idempotency-Key header.",
+    )
+    user_id: UserId | None = Field(
+        default=None,
+        description=f"Whose order it is ('{DEFAULT_USER_ID}' without it). Where callers are "
+        "authenticated it is the token's subject.",
+    )
+    type: OrderType | None = Field(default=None, description="'market' without it.")
+    order_type: OrderType | None = Field(default=None, description="Another name of `type`.")
+    side: Literal["buy", "sell"] | None = Field(
+        default=None, description="Informational: tokenIn is always what is given."
+    )
+    token_in: TokenSymbol = Field(description="Symbol of the token that is given.")
+    token_out: TokenSymbol = Field(
+        description="Symbol of the token that is wanted; differs from tokenIn."
+    )
+    amount_in: AmountIn | None = None
+    amount: AmountIn | None = None
+    slippage_tolerance: _SlippageFraction | None = None
+    slippage: _SlippageFraction | None = None
+    slippage_bps: _SlippageBps | None = None
+    max_retries: (
+        Annotated[
+            int,
+            BeforeValidator(_whole_number(0, 10)),
+            WithJsonSchema(
+                {
+                    "type": "integer",
+                    "minimum": 0,
+                    "maximum": 10,
+                    "description": "Attempts after the first one "
+                    f"({DEFAULT_MAX_RETRIES} without it).",
+                }
+            ),
+        ]
+        | None
+    ) = None
+    limit_price: Price | None = None
+    target_price: Price | None = None
+    expires_at: ExpiresAt | None = Field(
+        default=None,
+        description="Until when a limit or sniper order may wait: with a time zone, at most "
+        f"{MAX_REST.days} days ahead.",
+    )
+    trigger: TriggerRequest | None = None
+
+
+def order_terms(fields: Mapping[str, Any], *, caller: str | None = None) -> OrderTerms:
+    """Return the terms that a request's fields come to.
+
+    ``fields`` as ``parse_json_object`` reads them; ``caller`` is the authenticated user, None in
+    an open stack. Raises ``Rejected``: ``VALIDATION_FAILED`` with every field at fault under the
+    name the client used.
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
+    try:
+        request = OrderRequest.model_validate(given)
+    except ValidationError as error:
+        raise refusal(_missing_amount(given) + field_errors(error.errors())) from None
+    reader = _Reader(request, given)
+    order_type, _ = reader.one_of("type", "orderType")
+    amount_in, amount_name = reader.one_of("amountIn", "amount")
+    slippage, slippage_name = reader.one_of("slippageTolerance", "slippage")
+    limit_price, _ = reader.one_of("limitPrice", "targetPrice")
+    errors = [
+        *_missing_amount(given),
+        *reader.conflicts,
+        *_user_errors(request.user_id, caller),
+        *_swap_errors(request.token_in, request.token_out, amount_in, amount_name),
+    ]
+    errors += _slippage_errors(slippage, slippage_name, request.slippage_bps)
+    order_type = order_type or OrderType.MARKET
+    errors += _type_errors(order_type, given)
+    if errors:
+        raise refusal(errors)
+    return OrderTerms(
+        client_order_id=request.client_order_id,
+        user_id=caller or request.user_id or DEFAULT_USER_ID,
+        type=order_type,
+        side=request.side,
+        token_in=request.token_in,
+        token_out=request.token_out,
+        amount_in=amount_in,
+        slippage_bps=_slippage_bps(order_type, slippage, request.slippage_bps),
+        max_retries=(DEFAULT_MAX_RETRIES if request.max_retries is None else request.max_retries),
+        limit_price=limit_price,
+        expires_at=request.expires_at,
+        trigger=(
+            SniperTrigger.model_validate(request.trigger.model_dump()) if request.trigger else None
+        ),
+    )
+
+
+_TYPE_FIELDS: Mapping[OrderType, tuple[frozenset[str], frozenset[str]]] = {
+    OrderType.MARKET: (frozenset(), frozenset()),
+    OrderType.LIMIT: (frozenset({"limitPrice", "expiresAt"}), frozenset({"targetPrice"})),
+    OrderType.SNIPER: (frozenset({"trigger", "expiresAt"}), frozenset()),
+}
+"""What each type must have, and the other names it may come under."""
+
+
+def _type_errors(order_type: OrderType, given: Mapping[str, Any]) -> list[FieldError]:
+    needed, aliases = _TYPE_FIELDS[order_type]
+    missing = [
+        FieldError(name, f"is required for a {order_type} order", "missing")
+        for name in sorted(needed)
+        if name not in given and not (name == "limitPrice" and "targetPrice" in given)
+    ]
+    foreign = [
+        FieldError(name, f"does not belong to a {order_type} order", "not_applicable")
+        for name in ("limitPrice", "targetPrice", "expiresAt", "trigger")
+        if name in given and name not in needed | aliases
+    ]
+    return missing + foreign
+
+
+class AmendRequest(_Request):
+    """Hold what may be changed of an order at rest."""
+
+    limit_price: Price | None = None
+    target_price: Price | None = None
+    slippage_tolerance: _SlippageFraction | None = None
+    slippage: _SlippageFraction | None = None
+    slippage_bps: _SlippageBps | None = None
+    expires_at: ExpiresAt | None = None
+
+
+def amendment_of(fields: Mapping[str, Any]) -> Amendment:
+    """Return the changes that a request's fields come to; raise ``Rejected``."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    try:
+        request = AmendRequest.model_validate(given)
+    except ValidationError as error:
+        raise refusal(field_errors(error.errors())) from None
+    reader = _Reader(request, given)
+    limit_price, _ = reader.one_of("limitPrice", "targetPrice")
+    slippage, slippage_name = reader.one_of("slippageTolerance", "slippage")
+    errors = [*reader.conflicts, *_slippage_errors(slippage, slippage_name, request.slippage_bps)]
+    if errors:
+        raise refusal(errors)
+    slippage_bps = request.slippage_bps if slippage is None else int(slippage.scaleb(4))
+    amendment = Amendment(limit_price, request.expires_at, slippage_bps)
+    if amendment == Amendment():
+        message = "is required, or expiresAt, or slippageTolerance"
+        raise refusal([FieldError("limitPrice", message, "missing")])
+    return amendment
+
+
+def check_swap(token_in: str, token_out: str, amount_in: Decimal) -> None:
+    """Raise ``Rejected`` unless the amount can be swapped between the two known tokens."""
+    errors = _swap_errors(token_in, token_out, amount_in, "amountIn")
+    if errors:
+        raise refusal(errors)
+
+
+def terms_digest(terms: OrderTerms) -> str:
+    """Return the SHA-256 of what was asked for, equal for every spelling of the same order.
+
+    Absent terms do not count, so that a term added later leaves old digests as they are.
+    """
+    stated = terms.model_dump(mode="json", by_alias=True, exclude_none=True)
+    canonical = json.dumps(stated, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def checked_text(value: object, kind: Any, field: str) -> str:
+    """Return a text that is of the ``kind`` (a pydantic type); raise ``Rejected`` naming it."""
+    try:
+        checked: str = TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        problems = field_errors(error.errors())
+        raise refusal([replace(problem, field=field) for problem in problems]) from None
+    return checked
+
+
+def field_errors(errors: Sequence[Mapping[str, Any]]) -> list[FieldError]:
+    """Return pydantic's errors by field, each field named as the client did."""
+    return [
+        FieldError(_field_name(error["loc"]), _message(error), str(error["type"]))
+        for error in errors
+    ]
+
+
+def refusal(errors: Sequence[FieldError]) -> Rejected:
+    """Return the refusal of a request for its fields at fault."""
+    first = errors[0]
+    more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
+    return Rejected("VALIDATION_FAILED", f"{first.field} {first.message}{more}.", errors=errors)
+
+
+def _slippage_errors(
+    slippage: Decimal | None, slippage_name: str, slippage_bps: int | None
+) -> list[FieldError]:
+    if slippage is None or slippage_bps is None:
+        return []
+    return [FieldError("slippageBps", f"may not be given beside {slippage_name}", "conflict")]
+
+
+class _Reader:
+    """Read fields that have two names."""
+
+    def __init__(self, request: BaseModel, given: Mapping[str, Any]) -> None:
+        self._values = request.model_dump(by_alias=True)
+        self._given = given
+        self.conflicts: list[FieldError] = []
+
+    def one_of(self, *names: str) -> tuple[Any, str]:
+        """Return the value and the name it was given under (the first name if under none)."""
+        given = [name for name in names if name in self._given]
+        if not given:
+            return None, names[0]
+        for name in given[1:]:
+            if self._values[name] != self._values[given[0]]:
+                self.conflicts.append(FieldError(name, f"differs from {given[0]}", "conflict"))
+        return self._values[given[0]], given[0]
+
+
+def _missing_amount(given: Mapping[str, Any]) -> list[FieldError]:
+    if "amountIn" in given or "amount" in given:
+        return []
+    return [FieldError("amountIn", "is required", "missing")]
+
+
+def own_user(user_id: str | None, caller: str | None) -> str | None:
+    """Return whose orders a request is about, None for everyone's.
+
+    Raises ``Rejected`` when an authenticated caller names somebody else.
+    """
+    errors = _user_errors(user_id, caller)
+    if errors:
+        raise refusal(errors)
+    return caller or user_id
+
+
+def _user_errors(user_id: str | None, caller: str | None) -> list[FieldError]:
+    if caller is None or user_id is None or user_id == caller:
+        return []
+    return [FieldError("userId", "must be left out or be your own", "not_the_caller")]
+
+
+def _swap_errors(
+    token_in: str, token_out: str, amount_in: Decimal | None, amount_name: str
+) -> list[FieldError]:
+    errors = []
+    if token_in == token_out:
+        errors.append(FieldError("tokenOut", "must differ from tokenIn", "same_token"))
+    if amount_in is None:
+        return errors
+    token = TOKENS[token_in]
+    try:
+        units = to_base_units(amount_in, token.decimals)
+    except ValueError:
+        message = f"must have at most {token.decimals} decimals, as {token_in} has"
+        errors.append(FieldError(amount_name, message, "too_many_decimals"))
+    else:
+        if units > MAX_BASE_UNITS:
+            most = decimal_text(Decimal(MAX_BASE_UNITS).scaleb(-token.decimals))
+            message = f"must be at most {most} {token_in}"
+            errors.append(FieldError(amount_name, message, "out_of_range"))
+    return errors
+
+
+def _slippage_bps(order_type: OrderType, fraction: Decimal | None, basis_points: int | None) -> int:
+    if fraction is not None:
+        return int(fraction.scaleb(4))
+    if basis_points is not None:
+        return basis_points
+    is_sniper = order_type is OrderType.SNIPER
+    return DEFAULT_SNIPER_SLIPPAGE_BPS if is_sniper else DEFAULT_SLIPPAGE_BPS
+
+
+def _field_name(location: Sequence[object]) -> str:
+    # pydantic adds the branch of a union or the kind of a validator behind the field's name.
+    names = [str(part) for part in location if isinstance(part, str)]
+    return ".".join(names)
+
+
+_PYDANTIC_BEGINNING = re.compile(r"^(Input|String|Value) should ")
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    match error["type"]:
+        case "missing":
+            return "is required"
+        case "string_type" | "string_unicode":
+            return "must be a text"
+        case "string_pattern_mismatch":
+            return "has a length or characters that are not allowed"
+        case "uuid_parsing":
+            return "must be a UUID"
+        case _:
+            return _PYDANTIC_BEGINNING.sub("must ", str(error["msg"]))

@@ -1,0 +1,217 @@
+"""The order, as it is stored, moved and shown."""
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, computed_field
+from pydantic.alias_generators import to_camel
+
+from order_engine.clock import timestamp_text
+from order_engine.domain.failures import Failure
+from order_engine.domain.money import decimal_text
+from order_engine.domain.statuses import OrderStatus
+
+Amount = Annotated[Decimal, PlainSerializer(decimal_text, return_type=str, when_used="json")]
+Timestamp = Annotated[datetime, PlainSerializer(timestamp_text, return_type=str, when_used="json")]
+
+
+class OrderType(StrEnum):
+    """Name how an order is released to execution."""
+
+    MARKET = "market"
+    LIMIT = "limit"
+    SNIPER = "sniper"
+
+
+class Venue(StrEnum):
+    """Name an exchange that executes swaps."""
+
+    RAYDIUM = "raydium"
+    METEORA = "meteora"
+
+
+class DomainModel(BaseModel):
+    """Base of the immutable value objects that cross the wire in camelCase."""
+
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore"
+    )
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Return JSON-ready data in the wire's names: amounts as strings, times with ``Z``."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class Quote(DomainModel):
+    """State what one venue would pay, net of its fee."""
+
+    dex: Venue
+    price: Amount = Field(description="tokenOut per tokenIn, net of fees")
+    amount_out: Amount
+    fee_pct: Amount
+    price_impact_pct: Amount
+    liquidity: Amount = Field(description="value of the pool in units of tokenOut")
+    slot: int
+
+
+class SwapTransaction(DomainModel):
+    """Carry a signed transaction; the signature identifies it before it is ever sent."""
+
+    signature: str
+    payload: str = Field(description="the signed bytes, base64")
+    last_valid_block_height: int
+    venue: Venue
+
+
+class SniperTrigger(DomainModel):
+    """Say which pool opening releases a sniper order."""
+
+    type: Literal["poolCreated"] = "poolCreated"
+    venue: Literal["any", "raydium", "meteora"] = "any"
+    min_liquidity: Amount = Decimal(0)
+    max_price: Amount | None = None
+    allow_existing: bool = False
+
+    @property
+    def bounds(self) -> dict[str, Any]:
+        """Return what the execution must keep to, as fields of ``ExecutionTerms``."""
+        return {
+            "max_price": self.max_price,
+            "only_venue": None if self.venue == "any" else Venue(self.venue),
+            "min_liquidity": self.min_liquidity,
+        }
+
+
+class OrderTerms(DomainModel):
+    """State what the caller asked for; never changes but by an amend while at rest."""
+
+    client_order_id: str | None = None
+    user_id: str
+    type: OrderType = OrderType.MARKET
+    side: Literal["buy", "sell"] | None = None
+    token_in: str
+    token_out: str
+    amount_in: Amount
+    slippage_bps: int
+    max_retries: int = 3
+    limit_price: Amount | None = None
+    expires_at: Timestamp | None = None
+    trigger: SniperTrigger | None = None
+
+
+class ExecutionTerms(DomainModel):
+    """Carry through the state machine what venues and decisions need to know of an order."""
+
+    order_id: str
+    client_order_id: str | None = None
+    token_in: str
+    token_out: str
+    amount_in: Amount
+    slippage_bps: int
+    type: OrderType = OrderType.MARKET
+    limit_price: Amount | None = None
+    max_price: Amount | None = Field(
+        default=None, description="sniper: most tokenIn to pay per tokenOut"
+    )
+    only_venue: Venue | None = Field(default=None, description="sniper: the one venue it may use")
+    min_liquidity: Amount = Field(
+        default=Decimal(0), description="sniper: least value of the pool in tokenIn"
+    )
+    expires_at: Timestamp | None = None
+
+    def admits(self, quote: Quote) -> bool:
+        """Tell whether the quote is of a pool that the order may use."""
+        if self.only_venue is not None and quote.dex is not self.only_venue:
+            return False
+        return quote.liquidity >= self.min_liquidity * quote.price
+
+    @property
+    def can_rest(self) -> bool:
+        """Tell whether the order waits at rest for its condition."""
+        return self.type is not OrderType.MARKET
+
+
+class Order(OrderTerms):
+    """Show one order and how far it has come."""
+
+    order_id: str
+    status: OrderStatus
+    seq: int
+    attempt: int
+    retries: int
+    quotes: tuple[Quote, ...] = ()
+    chosen_dex: Venue | None = None
+    quoted_price: Amount | None = None
+    min_amount_out: Amount | None = None
+    amount_out: Amount | None = None
+    executed_price: Amount | None = None
+    realized_slippage_bps: Amount | None = None
+    tx_hash: str | None = None
+    failure: Failure | None = None
+    created_at: Timestamp
+    updated_at: Timestamp
+    milestones: dict[OrderStatus, Timestamp] = Field(
+        default_factory=dict, description="when each status was last entered"
+    )
+
+    execution: str = Field(exclude=True, default="")
+    generation: int = Field(exclude=True, default=0)
+    claimed_by: str | None = Field(exclude=True, default=None)
+    restarts: int = Field(exclude=True, default=0)
+    transaction: SwapTransaction | None = Field(exclude=True, default=None)
+    transaction_resolution: Literal["landed", "reverted", "expired"] | None = Field(
+        exclude=True, default=None
+    )
+
+    @computed_field(alias="orderType")  # type: ignore[prop-decorator]
+    @property
+    def order_type(self) -> OrderType:
+        """Repeat ``type`` for clients of older systems."""
+        return self.type
+
+    @computed_field(alias="amount")  # type: ignore[prop-decorator]
+    @property
+    def amount(self) -> Amount:
+        """Repeat ``amountIn`` for clients of older systems."""
+        return self.amount_in
+
+    @computed_field(alias="slippageTolerance")  # type: ignore[prop-decorator]
+    @property
+    def slippage_tolerance(self) -> Amount:
+        """Give the tolerance as a fraction of the quoted output."""
+        return Decimal(self.slippage_bps).scaleb(-4)
+
+    @computed_field(alias="routedDex")  # type: ignore[prop-decorator]
+    @property
+    def routed_dex(self) -> Venue | None:
+        """Repeat ``chosenDex`` for clients of older systems."""
+        return self.chosen_dex
+
+    @computed_field(alias="error")  # type: ignore[prop-decorator]
+    @property
+    def error(self) -> str | None:
+        """Give the failure as one line of text."""
+        return f"{self.failure.code}: {self.failure.detail}" if self.failure else None
+
+    @property
+    def execution_terms(self) -> ExecutionTerms:
+        """Return what the order's execution works with."""
+        return ExecutionTerms(
+            order_id=self.order_id,
+            client_order_id=self.client_order_id,
+            token_in=self.token_in,
+            token_out=self.token_out,
+            amount_in=self.amount_in,
+            slippage_bps=self.slippage_bps,
+            type=self.type,
+            limit_price=self.limit_price,
+            expires_at=self.expires_at,
+            **(self.trigger.bounds if self.trigger else {}),
+        )
+
+    @property
+    def has_unresolved_transaction(self) -> bool:
+        """Tell whether a transaction was written down whose fate is not known yet."""
+        return self.transaction is not None and self.transaction_resolution is None

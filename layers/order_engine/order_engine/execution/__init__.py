@@ -1,0 +1,1 @@
+"""What is done to an order, through ports; knows no adapter."""

@@ -1,0 +1,197 @@
+"""What the domain needs from the outside, as protocols."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any, Protocol
+
+from order_engine.domain.events import OrderEvent
+from order_engine.domain.orders import Order
+from order_engine.domain.transitions import (
+    FailedAttempt,
+    MoveResult,
+    NewOrder,
+    PairDemand,
+    Storage,
+    Transition,
+    VenuePrice,
+)
+
+
+class Clock(Protocol):
+    """Tell the time."""
+
+    def now(self) -> datetime:
+        """Return the current time, aware, in UTC."""
+        ...
+
+
+class Venue(Protocol):
+    """Trade at one exchange; all that a real Raydium or Meteora client would implement.
+
+    Requests and answers are JSON-ready mappings. Expected outcomes are answers; technical trouble
+    raises ``VenueUnavailable`` (nothing happened) or ``VenueTimeout`` (look it up).
+    """
+
+    def quote(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Price a swap."""
+        ...
+
+    def build(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Build and sign the swap's transaction."""
+        ...
+
+    def send(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a signed transaction; sending the same signature again does nothing more."""
+        ...
+
+    def check(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Look up what became of a signature."""
+        ...
+
+
+class OrderRepository(Protocol):
+    """Keep orders and their events.
+
+    Every method raises ``DatabaseUnavailable`` when the database cannot serve.
+    """
+
+    def insert(self, order: NewOrder) -> Storage:
+        """Store a new order with its first event, or find the one stored under the same key."""
+        ...
+
+    def insert_if_room(self, order: NewOrder, admission_limit: int) -> Storage | None:
+        """Insert unless ``admission_limit`` orders are on their way to a venue: then return None.
+
+        Orders that were at rest are not counted, nor are those that stand still.
+        """
+        ...
+
+    def is_stored(self, user_id: str, idempotency_key: str) -> bool:
+        """Tell whether the user has an order under this key."""
+        ...
+
+    def move(self, transition: Transition) -> MoveResult:
+        """Carry out one guarded transition; the only way an order's state changes."""
+        ...
+
+    def resume_routing(
+        self, order_id: str, execution: str, after_attempt: int | None
+    ) -> Order | None:
+        """Begin the next attempt of an order that is at ``routing`` already; no event."""
+        ...
+
+    def record_failed_attempt(self, failed: FailedAttempt) -> Order | None:
+        """Note the failure of the current attempt, once; the status stays."""
+        ...
+
+    def get(self, order_id: str) -> Order | None:
+        """Return an order."""
+        ...
+
+    def events_of(self, order_id: str) -> list[OrderEvent]:
+        """Return an order's events in order."""
+        ...
+
+    def mark_streamed(self, events: Sequence[OrderEvent]) -> None:
+        """Note that these events have reached the order stream."""
+        ...
+
+
+class EventStream(Protocol):
+    """Hand committed events to the subscribers."""
+
+    def append(self, events: Sequence[OrderEvent]) -> None:
+        """Write events, in order; raise ``StreamUnavailable`` when they could not be written."""
+        ...
+
+    def announce(self, order: Order, events: Sequence[OrderEvent]) -> None:
+        """Write a new order's owner and first events; raise ``StreamUnavailable``."""
+        ...
+
+
+class ExecutionStarter(Protocol):
+    """Start the execution of an order."""
+
+    def start(self, order_id: str, execution: str) -> None:
+        """Start it; one that exists already is success. Raises ``ExecutionNotStarted``."""
+        ...
+
+
+class ExecutionState(Enum):
+    """Tell whether an execution is at work."""
+
+    RUNNING = "running"
+    ENDED = "ended"
+    MISSING = "missing"
+
+
+class ExecutionControl(ExecutionStarter, Protocol):
+    """Start, watch and stop executions."""
+
+    def state_of(self, execution: str) -> ExecutionState:
+        """Return whether it runs; raises ``Retryable`` when that cannot be told."""
+        ...
+
+    def stop(self, execution: str) -> None:
+        """Stop it if it runs; best effort, since the order's status fences it anyway."""
+        ...
+
+
+class ReconcilableOrders(OrderRepository, Protocol):
+    """Find and take over orders that nobody works on."""
+
+    def take_stale(
+        self, older_than: timedelta, limit: int, order_id: str | None = None
+    ) -> list[Order]:
+        """Take up to ``limit`` orders in execution that have not moved for so long.
+
+        A taken order is not taken again, by anyone, for the same length of time.
+        """
+        ...
+
+    def restart(self, order_id: str, generation: int) -> Order | None:
+        """Hand the order to its next execution; None when another reconciler did."""
+        ...
+
+    def outbox(self, older_than: timedelta, limit: int) -> list[list[OrderEvent]]:
+        """Return committed events that the stream has not seen for so long, grouped by order."""
+        ...
+
+
+class AmendableOrders(Protocol):
+    """Change the terms of orders at rest."""
+
+    def amend(self, order_id: str, changes: Mapping[str, Any]) -> tuple[Order | None, bool]:
+        """Return the order as it then stands, and whether it was at rest and thus changed."""
+        ...
+
+
+class RestingOrders(OrderRepository, Protocol):
+    """Find, release, expire and amend orders at rest."""
+
+    def resting_pairs(self) -> list[PairDemand]:
+        """Return the pairs that limit orders wait for, always in the same order."""
+        ...
+
+    def sniped_pairs(self) -> list[PairDemand]:
+        """Return the pairs that sniper orders wait for."""
+        ...
+
+    def in_flight(self) -> int:
+        """Return how many released limit orders are in execution."""
+        ...
+
+    def release_limits(
+        self, pair: PairDemand, prices: Sequence[VenuePrice], limit: int
+    ) -> list[MoveResult]:
+        """Release up to ``limit`` orders that a price meets: best limit first, then oldest."""
+        ...
+
+    def release_snipers(self, pair: PairDemand, prices: Sequence[VenuePrice]) -> list[MoveResult]:
+        """Release the sniper orders whose venue, liquidity and price bounds are met."""
+        ...
+
+    def expire_due(self, limit: int) -> list[MoveResult]:
+        """Expire up to ``limit`` orders at rest whose time has passed."""
+        ...

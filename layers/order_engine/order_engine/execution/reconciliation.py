@@ -1,0 +1,182 @@
+"""Find orders that nobody works on any more and bring them to their end.
+
+What can go wrong with an execution (never started, died, timed out, aborted) leaves its order at
+some status before a final one. The reconciler is the guarantee behind every best effort.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+
+from order_engine.domain.events import EventDetails
+from order_engine.domain.failures import Failure, FailureCode
+from order_engine.domain.orders import Order
+from order_engine.domain.orders import Venue as VenueName
+from order_engine.domain.statuses import OrderStatus
+from order_engine.domain.transitions import Guard, Transition
+from order_engine.errors import ExecutionNotStarted, OutcomeUnknown, Retryable
+from order_engine.execution.lifecycle import Lifecycle, stream_outbox
+from order_engine.execution.ports import (
+    Clock,
+    EventStream,
+    ExecutionControl,
+    ExecutionState,
+    ReconcilableOrders,
+    Venue,
+)
+
+logger = logging.getLogger(__name__)
+
+STALE_AFTER = timedelta(seconds=10)
+"""An order that has not moved for this long is looked at. Live ones may: waiting for a throttled
+venue is no death, so the execution's own state decides."""
+OUTBOX_AFTER = timedelta(seconds=10)
+MAX_RESTARTS = 5
+ORDERS_AT_ONCE = 50
+LONGEST_PASS = timedelta(seconds=20)
+"""No more orders are taken after this time; those that are left wait for the next pass."""
+EVENTS_PER_PASS = 500
+
+
+@dataclass(slots=True)
+class Findings:
+    """Count what one pass did."""
+
+    events_streamed: int = 0
+    alive: int = 0
+    started: int = 0
+    restarted: int = 0
+    resolved: int = 0
+    given_up: int = 0
+    unresolved: int = 0
+    oldest_age_s: float = 0
+    order_ids: list[str] = field(default_factory=list)
+
+
+class Reconciler:
+    """Restart or resolve orders without a living execution; stream what was not streamed."""
+
+    def __init__(
+        self,
+        orders: ReconcilableOrders,
+        stream: EventStream,
+        executions: ExecutionControl,
+        venues: Mapping[VenueName, Venue],
+        clock: Clock,
+    ) -> None:
+        self._orders = orders
+        self._stream = stream
+        self._executions = executions
+        self._venues = venues
+        self._clock = clock
+        self._lifecycle = Lifecycle(orders, stream, clock)
+
+    def run(self, order_id: str | None = None) -> Findings:
+        """Make one pass over the stale orders, or over the one order given, and the outbox.
+
+        Any number of passes may run at once: each takes orders that no other holds, and every
+        step it takes is guarded like any other transition.
+        """
+        findings = Findings()
+        deadline = self._clock.now() + LONGEST_PASS
+        stale_after = timedelta(0) if order_id else STALE_AFTER
+        while True:
+            stale = self._orders.take_stale(stale_after, ORDERS_AT_ONCE, order_id)
+            for order in stale:
+                findings.order_ids.append(order.order_id)
+                self._reconcile(order, findings)
+            if len(stale) < ORDERS_AT_ONCE or self._clock.now() > deadline:
+                break
+        for events in self._orders.outbox(OUTBOX_AFTER, EVENTS_PER_PASS):
+            if stream_outbox(self._orders, self._stream, events):
+                findings.events_streamed += len(events)
+        return findings
+
+    def _reconcile(self, order: Order, findings: Findings) -> None:
+        try:
+            state = self._executions.state_of(order.execution)
+            if state is ExecutionState.RUNNING:
+                findings.alive += 1
+                return
+            age = self._clock.now() - order.updated_at
+            findings.oldest_age_s = max(findings.oldest_age_s, age.total_seconds())
+            if state is ExecutionState.MISSING:
+                self._executions.start(order.order_id, order.execution)
+                findings.started += 1
+            elif order.restarts < MAX_RESTARTS:
+                self._restart(order, findings)
+            elif order.status is OrderStatus.SUBMITTED and order.has_unresolved_transaction:
+                self._look_up(order, findings)
+            else:
+                self._give_up(order, findings)
+        except (ExecutionNotStarted, Retryable, OutcomeUnknown):
+            findings.unresolved += 1
+            logger.exception("left to the next pass", extra={"order_id": order.order_id})
+
+    def _restart(self, order: Order, findings: Findings) -> None:
+        restarted = self._orders.restart(order.order_id, order.generation)
+        if restarted is None:
+            return
+        logger.warning(
+            "restarting an order whose execution ended",
+            extra={"order_id": order.order_id, "execution": restarted.execution},
+        )
+        self._executions.start(restarted.order_id, restarted.execution)
+        findings.restarted += 1
+
+    def _look_up(self, order: Order, findings: Findings) -> None:
+        """Settle a sent transaction without an execution: ask its venue what became of it."""
+        transaction = order.transaction
+        if transaction is None:
+            return
+        answer = self._venues[transaction.venue].check(
+            {
+                "action": "check",
+                "orderId": order.order_id,
+                "clientOrderId": order.client_order_id,
+                "attempt": order.attempt,
+                "transaction": transaction.to_json_dict(),
+            }
+        )
+        if answer["outcome"] == "landed":
+            self._lifecycle.confirm(
+                order.execution_terms,
+                order.execution,
+                order.attempt,
+                {**answer, "transaction": transaction.to_json_dict()},
+                order.quoted_price or Decimal(0),
+            )
+            findings.resolved += 1
+        elif answer["outcome"] in ("reverted", "expired"):
+            step = self._lifecycle.attempt_failed(
+                order.execution_terms, order.execution, order.attempt, answer
+            )
+            if step.answer["outcome"] == "retry" and step.order:
+                self._give_up(step.order, findings)
+            findings.resolved += 1
+        else:
+            findings.unresolved += 1
+            logger.error("transaction still undecided", extra={"order_id": order.order_id})
+
+    def _give_up(self, order: Order, findings: Findings) -> None:
+        failure = Failure(
+            code=FailureCode.INTERNAL,
+            detail=f"its execution ended early {order.restarts + 1} times",
+            retryable=False,
+            attempt=order.attempt,
+        )
+        result = self._orders.move(
+            Transition(
+                order_id=order.order_id,
+                target=OrderStatus.FAILED,
+                guard=Guard.ANYONE,
+                changes={"failure": failure.model_dump(mode="json", by_alias=True)},
+                details=EventDetails(failure=failure, tx_hash=order.tx_hash),
+            )
+        )
+        stream_outbox(self._orders, self._stream, result.unstreamed)
+        if result.moved:
+            findings.given_up += 1
+            logger.error("gave an order up", extra={"order_id": order.order_id})

@@ -1,0 +1,1 @@
+"""All that is simulated, and only that."""

@@ -1,0 +1,32 @@
+"""Put mock venues together for the functions that trade or watch."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from order_engine.domain.orders import Venue
+from order_engine.settings import MockSettings
+from order_engine.venues.mock.launches import LaunchCalendar, LaunchRegistry
+from order_engine.venues.mock.ledger import Ledger
+from order_engine.venues.mock.market import Market
+from order_engine.venues.mock.venue import MockVenue
+
+if TYPE_CHECKING:
+    from order_engine.execution.ports import Clock
+
+
+def mock_venues(
+    settings: MockSettings,
+    *,
+    clock: "Clock",
+    sleep: Callable[[float], None],
+    launches: LaunchRegistry | None = None,
+    ledger: Ledger | None = None,
+) -> Mapping[Venue, MockVenue]:
+    """Return both venues on one market, which knows the planned and the recorded launches."""
+    market = Market.of(settings, LaunchCalendar(settings.launches, launches))
+    return {
+        venue: MockVenue(
+            venue.value, settings, clock=clock, sleep=sleep, ledger=ledger, market=market
+        )
+        for venue in Venue
+    }
