@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from order_engine.domain.orders import Quote, SwapTransaction
 from order_engine.errors import VenueTimeout, VenueUnavailable
-from order_engine.execution.ports import Venue
 from order_engine.settings import MockSettings, VenueName
+from order_engine.venues.contract import Venue
 from order_engine.venues.mock.ledger import Fate, InMemoryLedger, LedgerRow
 from order_engine.venues.mock.venue import MockVenue
 

@@ -1,6 +1,15 @@
 """Time as the domain writes it: aware UTC, milliseconds, ``Z``."""
 
 from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Tell the time."""
+
+    def now(self) -> datetime:
+        """Return the current time, aware, in UTC."""
+        ...
 
 
 class SystemClock:

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from order_engine.api.cursors import Cursor, decode_cursor, encode_cursor
 from order_engine.api.replies import MissingQuote, OrderPage, OrderWithEvents, QuoteComparison
+from order_engine.clock import Clock
 from order_engine.domain.events import OrderEvent
 from order_engine.domain.failures import FailureCode
 from order_engine.domain.money import decimal_text
@@ -18,7 +19,7 @@ from order_engine.domain.orders import Venue as VenueName
 from order_engine.domain.routing import best_quote
 from order_engine.domain.statuses import ACTIVE_STATUSES, FINAL_STATUSES, OrderStatus
 from order_engine.errors import Rejected, VenueTimeout, VenueUnavailable
-from order_engine.execution.ports import Clock, Venue
+from order_engine.venues.contract import Venue
 
 STATUS_FILTERS: Mapping[str, frozenset[OrderStatus] | None] = {
     **{status.value: frozenset({status}) for status in OrderStatus},

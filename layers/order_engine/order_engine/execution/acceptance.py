@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from order_engine.clock import Clock
 from order_engine.domain.events import first_event
 from order_engine.domain.expiry import check_expiry
 from order_engine.domain.failures import FailureCode
@@ -21,14 +22,9 @@ from order_engine.errors import (
     Retryable,
     StreamUnavailable,
 )
-from order_engine.execution.lifecycle import stream_outbox
-from order_engine.execution.ports import (
-    Clock,
-    EventStream,
-    ExecutionStarter,
-    OrderRepository,
-    Venue,
-)
+from order_engine.execution.outbox import stream_outbox
+from order_engine.execution.ports import EventStream, ExecutionStarter, OrderRepository
+from order_engine.venues.contract import Venue
 
 logger = logging.getLogger(__name__)
 

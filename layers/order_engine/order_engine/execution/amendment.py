@@ -5,10 +5,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from order_engine.clock import Clock
 from order_engine.domain.expiry import check_expiry
 from order_engine.domain.orders import Order, OrderType
 from order_engine.errors import FieldError, Rejected
-from order_engine.execution.ports import AmendableOrders, Clock
+from order_engine.execution.ports import AmendableOrders
 
 
 @dataclass(frozen=True, slots=True)

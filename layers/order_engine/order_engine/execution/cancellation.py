@@ -5,7 +5,7 @@ from order_engine.domain.orders import Order
 from order_engine.domain.statuses import OrderStatus
 from order_engine.domain.transitions import Guard, Transition
 from order_engine.errors import Rejected
-from order_engine.execution.lifecycle import stream_outbox
+from order_engine.execution.outbox import stream_outbox
 from order_engine.execution.ports import EventStream, ExecutionControl, OrderRepository
 
 

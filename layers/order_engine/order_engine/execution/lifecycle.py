@@ -12,7 +12,8 @@ from datetime import timedelta
 from decimal import ROUND_UP, Context, Decimal
 from typing import Any
 
-from order_engine.domain.events import EventDetails, OrderEvent
+from order_engine.clock import Clock
+from order_engine.domain.events import EventDetails
 from order_engine.domain.failures import Failure, FailureCode
 from order_engine.domain.money import (
     decimal_text,
@@ -27,8 +28,8 @@ from order_engine.domain.routing import best_quote
 from order_engine.domain.statuses import OrderStatus
 from order_engine.domain.tokens import TOKENS
 from order_engine.domain.transitions import FailedAttempt, Guard, MoveResult, Transition
-from order_engine.errors import StreamUnavailable
-from order_engine.execution.ports import Clock, EventStream, OrderRepository
+from order_engine.execution.outbox import stream_outbox
+from order_engine.execution.ports import EventStream, OrderRepository
 
 logger = logging.getLogger(__name__)
 
@@ -332,25 +333,6 @@ class Lifecycle:
         result = self._orders.move(transition)
         stream_outbox(self._orders, self._stream, result.unstreamed)
         return result
-
-
-def stream_outbox(
-    orders: OrderRepository, stream: EventStream, events: Sequence[OrderEvent]
-) -> bool:
-    """Hand committed events to the stream and note that they are there; tell whether they are.
-
-    A stream that is away never holds an order up: what stays in the outbox goes out with the
-    order's next transition or by the reconciler.
-    """
-    if not events:
-        return True
-    try:
-        stream.append(events)
-    except StreamUnavailable:
-        logger.warning("events left to the outbox", extra={"order_id": events[0].order_id})
-        return False
-    orders.mark_streamed(events)
-    return True
 
 
 def minimum_amount_out(terms: ExecutionTerms, quoted_amount_out: Decimal) -> Decimal:

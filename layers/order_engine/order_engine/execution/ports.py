@@ -1,7 +1,7 @@
 """What the domain needs from the outside, as protocols."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import Enum
 from typing import Any, Protocol
 
@@ -16,38 +16,6 @@ from order_engine.domain.transitions import (
     Transition,
     VenuePrice,
 )
-
-
-class Clock(Protocol):
-    """Tell the time."""
-
-    def now(self) -> datetime:
-        """Return the current time, aware, in UTC."""
-        ...
-
-
-class Venue(Protocol):
-    """Trade at one exchange; all that a real Raydium or Meteora client would implement.
-
-    Requests and answers are JSON-ready mappings. Expected outcomes are answers; technical trouble
-    raises ``VenueUnavailable`` (nothing happened) or ``VenueTimeout`` (look it up).
-    """
-
-    def quote(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Price a swap."""
-        ...
-
-    def build(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Build and sign the swap's transaction."""
-        ...
-
-    def send(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a signed transaction; sending the same signature again does nothing more."""
-        ...
-
-    def check(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Look up what became of a signature."""
-        ...
 
 
 class OrderRepository(Protocol):

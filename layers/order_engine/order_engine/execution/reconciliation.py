@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 
+from order_engine.clock import Clock
 from order_engine.domain.events import EventDetails
 from order_engine.domain.failures import Failure, FailureCode
 from order_engine.domain.orders import Order
@@ -17,15 +18,15 @@ from order_engine.domain.orders import Venue as VenueName
 from order_engine.domain.statuses import OrderStatus
 from order_engine.domain.transitions import Guard, Transition
 from order_engine.errors import ExecutionNotStarted, OutcomeUnknown, Retryable
-from order_engine.execution.lifecycle import Lifecycle, stream_outbox
+from order_engine.execution.lifecycle import Lifecycle
+from order_engine.execution.outbox import stream_outbox
 from order_engine.execution.ports import (
-    Clock,
     EventStream,
     ExecutionControl,
     ExecutionState,
     ReconcilableOrders,
-    Venue,
 )
+from order_engine.venues.contract import Venue
 
 logger = logging.getLogger(__name__)
 

@@ -22,8 +22,9 @@ from order_engine.domain.orders import Venue as VenueName
 from order_engine.domain.tokens import TOKENS
 from order_engine.domain.transitions import MoveResult, Pace, PairDemand, VenuePrice
 from order_engine.errors import ExecutionNotStarted, OutcomeUnknown, Retryable
-from order_engine.execution.lifecycle import stream_outbox
-from order_engine.execution.ports import EventStream, ExecutionStarter, RestingOrders, Venue
+from order_engine.execution.outbox import stream_outbox
+from order_engine.execution.ports import EventStream, ExecutionStarter, RestingOrders
+from order_engine.venues.contract import Venue
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from order_engine.venues.mock.market import Market
 from order_engine.venues.mock.venue import MockVenue
 
 if TYPE_CHECKING:
-    from order_engine.execution.ports import Clock
+    from order_engine.clock import Clock
 
 
 def mock_venues(

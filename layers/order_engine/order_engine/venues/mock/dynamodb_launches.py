@@ -5,9 +5,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from order_engine.adapters.aws import client
-from order_engine.clock import timestamp_text
+from order_engine.clock import Clock, timestamp_text
 from order_engine.errors import VenueUnavailable
-from order_engine.execution.ports import Clock
 from order_engine.settings import VenueName
 
 UNKNOWN_FOR = timedelta(milliseconds=250)

@@ -20,7 +20,7 @@ from order_engine.venues.mock.market import Market, NoRoute
 from order_engine.venues.mock.swap_errors import SwapImpossible
 
 if TYPE_CHECKING:
-    from order_engine.execution.ports import Clock
+    from order_engine.clock import Clock
 
 _BASE58_ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _LONGEST_CHECK_INTERVAL_SECONDS = 5
