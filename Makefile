@@ -113,6 +113,7 @@ bench: environment ## Measure throughput, latency, cold imports: see docs/measur
 lint: environment .venv-checkov/.requirements ## Check format, lint, types and the template.
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
+	PYTHONPATH=layers/order_engine .venv/bin/lint-imports --no-cache
 	.venv/bin/mypy layers/order_engine/order_engine local benchmarks
 	@for folder in functions/*/; do \
 		MYPYPATH=layers/order_engine:$$folder .venv/bin/mypy $$folder*.py || exit 1; \
