@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from order_engine.execution.acceptance import Acceptance
     from order_engine.execution.amendment import Amendments
     from order_engine.execution.cancellation import Cancellation
-    from order_engine.execution.ports import Venue as VenuePort
+    from order_engine.venues.contract import Venue as VenuePort
 
 clock = SystemClock()
 

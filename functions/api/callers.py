@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from order_engine.errors import Rejected
+from order_engine.errors import ProblemCode, Rejected
 
 # A user id of ``order_engine.api.requests``, without lone surrogates, which no database can hold.
 _USER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd]{1,255}")
@@ -27,7 +27,7 @@ def subject_of(claims: Mapping[str, Any], *, issuer: str, now: datetime) -> str:
         or expires_at is None
         or expires_at <= Decimal(now.timestamp())
     ):
-        raise Rejected("UNAUTHENTICATED", "The request carries no valid token.", status=401)
+        raise Rejected(ProblemCode.UNAUTHENTICATED, "The request carries no valid token.")
     return subject
 
 

@@ -12,7 +12,7 @@ from aws_lambda_powertools.utilities.data_classes.common import BaseProxyEvent
 
 from order_engine.api.problems import PROBLEM_CONTENT_TYPE, RETRY_AFTER_SECONDS, problem_of
 from order_engine.api.requests import field_errors, refusal
-from order_engine.errors import Rejected, Retryable
+from order_engine.errors import ProblemCode, Rejected, Retryable
 
 
 class HttpApi(APIGatewayHttpResolver):
@@ -39,7 +39,11 @@ def answer_with_problems(app: HttpApi) -> None:
     """Register what answers each kind of error."""
 
     def rejected(error: Rejected) -> Response[str]:
-        return _answer(app, error, {"WWW-Authenticate": "Bearer"} if error.status == 401 else None)
+        return _answer(
+            app,
+            error,
+            {"WWW-Authenticate": "Bearer"} if error.code is ProblemCode.UNAUTHENTICATED else None,
+        )
 
     def invalid_parameters(error: RequestValidationError) -> Response[str]:
         named = [{**problem, "loc": _parameter(*problem["loc"])} for problem in error.errors()]
@@ -48,10 +52,10 @@ def answer_with_problems(app: HttpApi) -> None:
     def no_such_route(_error: NotFoundError) -> Response[str]:
         allowed = app.allowed_methods(app.current_event.path)
         if not allowed:
-            return _answer(app, Rejected("ROUTE_NOT_FOUND", "No route of this path.", status=404))
+            return _answer(app, Rejected(ProblemCode.ROUTE_NOT_FOUND, "No route of this path."))
         return _answer(
             app,
-            Rejected("METHOD_NOT_ALLOWED", f"There is {', '.join(allowed)}.", status=405),
+            Rejected(ProblemCode.METHOD_NOT_ALLOWED, f"There is {', '.join(allowed)}."),
             {"Allow": ", ".join(allowed)},
         )
 

@@ -18,7 +18,7 @@ from order_engine.api.requests import (
     terms_digest,
 )
 from order_engine.domain.orders import Order
-from order_engine.errors import FieldError, Rejected, StreamUnavailable
+from order_engine.errors import FieldError, ProblemCode, Rejected, StreamUnavailable
 from order_engine.streaming.rows import SubscriptionOutcome
 
 MAX_REQUEST_ID_LENGTH = 128
@@ -96,7 +96,7 @@ def _caller(connection_id: str) -> str | None:
     user_id = services.stream().connection_user(connection_id)
     if user_id is None and services.settings().caller_required:
         raise Rejected(
-            "UNAUTHENTICATED", "This connection may not place orders for anyone.", status=401
+            ProblemCode.UNAUTHENTICATED, "This connection may not place orders for anyone."
         )
     return user_id
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from order_engine.api.bodies import MAX_BODY_BYTES, parse_json_object
+from order_engine.api.problems import PROBLEMS
 from order_engine.errors import Rejected
 
 
@@ -60,7 +61,7 @@ def test_a_body_that_is_no_object_is_malformed(body: str | bytes | None) -> None
     with pytest.raises(Rejected) as refusal:
         parse_json_object(body)
 
-    assert (refusal.value.status, refusal.value.code) == (400, "MALFORMED_BODY")
+    assert (PROBLEMS[refusal.value.code].status, refusal.value.code) == (400, "MALFORMED_BODY")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_an_oversized_body_is_too_large(body: str | bytes) -> None:
     with pytest.raises(Rejected) as refusal:
         parse_json_object(body)
 
-    assert (refusal.value.status, refusal.value.code) == (413, "BODY_TOO_LARGE")
+    assert (PROBLEMS[refusal.value.code].status, refusal.value.code) == (413, "BODY_TOO_LARGE")
 
 
 def test_a_body_of_the_greatest_size_is_read() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from order_engine.api.cursors import Cursor, decode_cursor, encode_cursor
+from order_engine.api.problems import PROBLEMS
 from order_engine.errors import Rejected
 
 TIMES = st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=1_000_000)).map(
@@ -52,7 +53,7 @@ def test_any_other_text_is_refused_naming_the_cursor(text: str) -> None:
     with pytest.raises(Rejected) as refusal:
         decode_cursor(text)
 
-    assert refusal.value.status == 422
+    assert PROBLEMS[refusal.value.code].status == 422
     assert [error.field for error in refusal.value.errors] == ["cursor"]
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from order_engine.api.problems import PROBLEMS
 from order_engine.domain.statuses import MEANINGS, TRANSITIONS, OrderStatus
 
 ROOT = Path(__file__).parents[2]
@@ -16,3 +17,9 @@ def test_architecture_shows_the_transition_table_as_it_is() -> None:
     ]
 
     assert "\n".join(rows) in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+def test_http_api_shows_the_table_of_problems_as_it_is() -> None:
+    rows = [f"| {kind.status} | `{code}` | {kind.meaning} |" for code, kind in PROBLEMS.items()]
+
+    assert "\n".join(rows) in (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")

@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from order_engine.api.problems import problem_of
+from order_engine.api.problems import PROBLEMS, problem_of
 from order_engine.errors import (
     DatabaseUnavailable,
     ExecutionNotStarted,
     FieldError,
+    ProblemCode,
     Rejected,
     StreamUnavailable,
 )
@@ -16,7 +17,7 @@ from order_engine.errors import (
 
 def test_a_refusal_becomes_a_problem_with_every_member() -> None:
     refusal = Rejected(
-        "VALIDATION_FAILED",
+        ProblemCode.VALIDATION_FAILED,
         "amount must be greater than 0.",
         errors=[FieldError("amount", "must be greater than 0", "greater_than")],
     )
@@ -52,7 +53,5 @@ def test_trouble_of_our_own_tells_the_client_nothing_about_it(
     assert str(error) not in problem.to_json()
 
 
-def test_every_code_of_a_refusal_has_a_title() -> None:
-    problem = problem_of(Rejected("ORDER_NOT_FOUND", "", status=404), "request-1")
-
-    assert problem.title == "There is no such order"
+def test_every_code_has_a_row_in_the_table_of_problems() -> None:
+    assert set(PROBLEMS) == set(ProblemCode)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from order_engine.api.bodies import parse_json_object
+from order_engine.api.problems import PROBLEMS
 from order_engine.api.requests import (
     MAX_BASE_UNITS,
     IdempotencyKey,
@@ -249,7 +250,7 @@ def test_a_field_at_fault_is_named_as_the_client_did(
     with pytest.raises(Rejected) as refusal:
         order_terms(parse_json_object(body) if body else as_sent(dict(fields)))  # type: ignore[arg-type]
 
-    assert (refusal.value.status, refusal.value.code) == (422, "VALIDATION_FAILED")
+    assert (PROBLEMS[refusal.value.code].status, refusal.value.code) == (422, "VALIDATION_FAILED")
     assert [(error.field, error.code) for error in refusal.value.errors] == [(field, code)]
     assert refusal.value.detail.startswith(field)
 
@@ -423,5 +424,5 @@ def test_nothing_that_a_client_sends_breaks_the_reading(fields: dict[str, Any]) 
     outcome = outcome_of(as_sent(fields))
 
     if isinstance(outcome, Rejected):
-        assert outcome.status == 422
+        assert PROBLEMS[outcome.code].status == 422
         assert outcome.errors

@@ -7,6 +7,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,20 +19,38 @@ class FieldError:
     code: str = "invalid"
 
 
+class ProblemCode(StrEnum):
+    """Name a kind of refusal; clients branch on it. Its status and words: ``api.problems``."""
+
+    MALFORMED_BODY = "MALFORMED_BODY"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    ORDER_NOT_FOUND = "ORDER_NOT_FOUND"
+    ROUTE_NOT_FOUND = "ROUTE_NOT_FOUND"
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    ORDER_NOT_CANCELABLE = "ORDER_NOT_CANCELABLE"
+    ORDER_NOT_AMENDABLE = "ORDER_NOT_AMENDABLE"
+    BODY_TOO_LARGE = "BODY_TOO_LARGE"
+    VALIDATION_FAILED = "VALIDATION_FAILED"
+    POOL_ALREADY_OPEN = "POOL_ALREADY_OPEN"
+    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+    DATABASE_UNAVAILABLE = "DATABASE_UNAVAILABLE"
+    SERVICE_UNAVAILABLE = "SERVICE_UNAVAILABLE"
+
+
 class OrderEngineError(Exception):
     """Stand for every error that the engine raises on purpose."""
 
 
 class Rejected(OrderEngineError):
-    """Report a request that cannot be honored, with a stable ``code`` and an HTTP status."""
+    """Report a request that cannot be honored; what that is over HTTP follows from ``code``."""
 
     def __init__(
-        self, code: str, detail: str, *, status: int = 422, errors: Sequence[FieldError] = ()
+        self, code: ProblemCode, detail: str, *, errors: Sequence[FieldError] = ()
     ) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
-        self.status = status
         self.errors = tuple(errors)
 
 

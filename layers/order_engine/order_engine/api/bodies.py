@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from order_engine.errors import Rejected
+from order_engine.errors import ProblemCode, Rejected
 
 MAX_BODY_BYTES = 64 * 1024
 
@@ -47,7 +47,7 @@ def _text_of(body: str | bytes | None) -> str:
     # A character takes at least a byte, so an oversized text need not be encoded to be refused.
     if len(raw) > MAX_BODY_BYTES or len(_encoded(raw)) > MAX_BODY_BYTES:
         raise Rejected(
-            "BODY_TOO_LARGE", f"The body is larger than {MAX_BODY_BYTES} bytes.", status=413
+            ProblemCode.BODY_TOO_LARGE, f"The body is larger than {MAX_BODY_BYTES} bytes."
         )
     try:
         text = raw.decode() if isinstance(raw, bytes) else raw
@@ -78,4 +78,4 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _malformed(detail: str) -> Rejected:
-    return Rejected("MALFORMED_BODY", detail, status=400)
+    return Rejected(ProblemCode.MALFORMED_BODY, detail)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from order_engine.errors import FieldError, Rejected
+from order_engine.errors import FieldError, ProblemCode, Rejected
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CONTENT = re.compile(r"([0-9]{1,17})\.([0-9a-f]{32})", re.ASCII)
@@ -46,5 +46,7 @@ def decode_cursor(text: str) -> Cursor:
 def _refusal() -> Rejected:
     message = "is not a cursor that this API gave out"
     return Rejected(
-        "VALIDATION_FAILED", f"cursor {message}", errors=[FieldError("cursor", message, "cursor")]
+        ProblemCode.VALIDATION_FAILED,
+        f"cursor {message}",
+        errors=[FieldError("cursor", message, "cursor")],
     )

@@ -1,34 +1,78 @@
 """Errors as RFC 9457 problem details."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from order_engine.errors import DatabaseUnavailable, Rejected, Retryable
+from order_engine.errors import DatabaseUnavailable, ProblemCode, Rejected, Retryable
 
 PROBLEM_CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
 
-TITLES: Mapping[str, str] = MappingProxyType(
+
+@dataclass(frozen=True, slots=True)
+class ProblemKind:
+    """Say what a code is over HTTP: its status, its title, and when it is answered."""
+
+    status: int
+    title: str
+    meaning: str
+
+
+PROBLEMS: Mapping[ProblemCode, ProblemKind] = MappingProxyType(
     {
-        "MALFORMED_BODY": "The body cannot be read",
-        "UNAUTHENTICATED": "The caller is not known",
-        "ORDER_NOT_FOUND": "There is no such order",
-        "ROUTE_NOT_FOUND": "There is no such route",
-        "METHOD_NOT_ALLOWED": "The route does not know this method",
-        "ORDER_NOT_CANCELABLE": "The order can no longer be canceled",
-        "BODY_TOO_LARGE": "The body is too large",
-        "VALIDATION_FAILED": "The request is not valid",
-        "ORDER_NOT_AMENDABLE": "The order can no longer be amended",
-        "POOL_ALREADY_OPEN": "The pool is open already",
-        "IDEMPOTENCY_KEY_REUSED": "The idempotency key belongs to another request",
-        "INTERNAL_ERROR": "Something went wrong on our side",
-        "DATABASE_UNAVAILABLE": "The database is away",
-        "SERVICE_UNAVAILABLE": "The service is away",
+        ProblemCode.MALFORMED_BODY: ProblemKind(
+            400,
+            "The body cannot be read",
+            "no body, no JSON object, no UTF-8, a name twice, nested too deeply",
+        ),
+        ProblemCode.UNAUTHENTICATED: ProblemKind(401, "The caller is not known", "no valid token"),
+        ProblemCode.ORDER_NOT_FOUND: ProblemKind(
+            404, "There is no such order", "no such order, or not the caller's"
+        ),
+        ProblemCode.ROUTE_NOT_FOUND: ProblemKind(404, "There is no such route", "no such route"),
+        ProblemCode.METHOD_NOT_ALLOWED: ProblemKind(
+            405,
+            "The route does not know this method",
+            "the route knows other methods, named in `Allow`",
+        ),
+        ProblemCode.ORDER_NOT_CANCELABLE: ProblemKind(
+            409, "The order can no longer be canceled", "the order is submitted, or ended otherwise"
+        ),
+        ProblemCode.ORDER_NOT_AMENDABLE: ProblemKind(
+            409, "The order can no longer be amended", "the order is not at rest"
+        ),
+        ProblemCode.BODY_TOO_LARGE: ProblemKind(413, "The body is too large", "more than 64 KB"),
+        ProblemCode.VALIDATION_FAILED: ProblemKind(
+            422, "The request is not valid", "a field is missing or wrong"
+        ),
+        ProblemCode.POOL_ALREADY_OPEN: ProblemKind(
+            422, "The pool is open already", "the pool that a sniper order waits for is open"
+        ),
+        ProblemCode.IDEMPOTENCY_KEY_REUSED: ProblemKind(
+            422,
+            "The idempotency key belongs to another request",
+            "the key belongs to another order",
+        ),
+        ProblemCode.INTERNAL_ERROR: ProblemKind(
+            500, "Something went wrong on our side", "a bug; the log has it under the `requestId`"
+        ),
+        ProblemCode.DATABASE_UNAVAILABLE: ProblemKind(
+            503,
+            "The database is away",
+            "the database is away: try again after `Retry-After` seconds",
+        ),
+        ProblemCode.SERVICE_UNAVAILABLE: ProblemKind(
+            503,
+            "The service is away",
+            "another part is away: try again after `Retry-After` seconds",
+        ),
     }
 )
+"""The one table of problems: answers and docs/http-api.md come from it."""
 
 
 class ProblemField(BaseModel):
@@ -67,12 +111,13 @@ def problem_type(code: str) -> str:
 def problem_of(error: Exception, request_id: str) -> Problem:
     """Return what the client is told; of an error that is a bug, nothing but its request id."""
     rejection = _rejection_of(error)
+    kind = PROBLEMS[rejection.code]
     return Problem(
         type=problem_type(rejection.code),
-        title=TITLES.get(rejection.code, rejection.code),
-        status=rejection.status,
+        title=kind.title,
+        status=kind.status,
         detail=rejection.detail,
-        code=rejection.code,
+        code=rejection.code.value,
         request_id=request_id,
         errors=tuple(
             ProblemField(field=error.field, message=error.message, code=error.code)
@@ -87,13 +132,11 @@ def _rejection_of(error: Exception) -> Rejected:
             return error
         case DatabaseUnavailable():
             return Rejected(
-                "DATABASE_UNAVAILABLE", "The database does not answer. Try again.", status=503
+                ProblemCode.DATABASE_UNAVAILABLE, "The database does not answer. Try again."
             )
         case Retryable():
             return Rejected(
-                "SERVICE_UNAVAILABLE",
-                "A part of the engine does not answer. Try again.",
-                status=503,
+                ProblemCode.SERVICE_UNAVAILABLE, "A part of the engine does not answer. Try again."
             )
         case _:
-            return Rejected("INTERNAL_ERROR", "The request could not be handled.", status=500)
+            return Rejected(ProblemCode.INTERNAL_ERROR, "The request could not be handled.")

@@ -18,7 +18,7 @@ from order_engine.domain.orders import Order, OrderType, Quote
 from order_engine.domain.orders import Venue as VenueName
 from order_engine.domain.routing import best_quote
 from order_engine.domain.statuses import ACTIVE_STATUSES, FINAL_STATUSES, OrderStatus
-from order_engine.errors import Rejected, VenueTimeout, VenueUnavailable
+from order_engine.errors import ProblemCode, Rejected, VenueTimeout, VenueUnavailable
 from order_engine.venues.contract import Venue
 
 STATUS_FILTERS: Mapping[str, frozenset[OrderStatus] | None] = {
@@ -135,7 +135,7 @@ class OrderQueries:
 
 def order_not_found() -> Rejected:
     """Return the answer for an order that is not there, or not the caller's."""
-    return Rejected("ORDER_NOT_FOUND", "There is no order of this id.", status=404)
+    return Rejected(ProblemCode.ORDER_NOT_FOUND, "There is no order of this id.")
 
 
 def compare_quotes(

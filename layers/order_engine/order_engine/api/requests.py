@@ -27,7 +27,7 @@ from order_engine.domain.expiry import MAX_REST
 from order_engine.domain.money import BASIS_POINTS, decimal_text, to_base_units
 from order_engine.domain.orders import OrderTerms, OrderType, SniperTrigger
 from order_engine.domain.tokens import TOKENS
-from order_engine.errors import FieldError, Rejected
+from order_engine.errors import FieldError, ProblemCode, Rejected
 from order_engine.execution.amendment import Amendment
 
 DEFAULT_USER_ID = "anonymous"
@@ -419,7 +419,9 @@ def refusal(errors: Sequence[FieldError]) -> Rejected:
     """Return the refusal of a request for its fields at fault."""
     first = errors[0]
     more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
-    return Rejected("VALIDATION_FAILED", f"{first.field} {first.message}{more}.", errors=errors)
+    return Rejected(
+        ProblemCode.VALIDATION_FAILED, f"{first.field} {first.message}{more}.", errors=errors
+    )
 
 
 def _slippage_errors(

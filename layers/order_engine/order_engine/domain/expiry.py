@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from order_engine.errors import FieldError, Rejected
+from order_engine.errors import FieldError, ProblemCode, Rejected
 
 MAX_REST = timedelta(days=30)
 
@@ -19,7 +19,7 @@ def check_expiry(expires_at: datetime | None, now: datetime) -> None:
 
 def _refusal(message: str) -> Rejected:
     return Rejected(
-        "VALIDATION_FAILED",
+        ProblemCode.VALIDATION_FAILED,
         f"expiresAt {message}.",
         errors=[FieldError("expiresAt", message, "out_of_range")],
     )

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from order_engine.clock import Clock
 from order_engine.domain.events import first_event
 from order_engine.domain.expiry import check_expiry
-from order_engine.domain.failures import FailureCode
 from order_engine.domain.money import decimal_text
 from order_engine.domain.orders import Order, OrderTerms, OrderType, Quote, SniperTrigger
 from order_engine.domain.orders import Venue as VenueName
@@ -18,6 +17,7 @@ from order_engine.errors import (
     ExecutionNotStarted,
     FieldError,
     OutcomeUnknown,
+    ProblemCode,
     Rejected,
     Retryable,
     StreamUnavailable,
@@ -195,7 +195,7 @@ def _check_pool_is_awaited(terms: OrderTerms) -> None:
     if terms.trigger is None or terms.trigger.allow_existing:
         return
     raise Rejected(
-        FailureCode.POOL_ALREADY_OPEN,
+        ProblemCode.POOL_ALREADY_OPEN,
         f"a pool of {terms.token_in} and {terms.token_out} is open already; send a market order,"
         " or say allowExisting in the trigger",
         errors=[FieldError("trigger", "its pool is open already", "pool_already_open")],
@@ -227,7 +227,7 @@ def effective_key(terms: OrderTerms, idempotency_key: str | None) -> str | None:
 
 def _reused(field: str, message: str) -> Rejected:
     return Rejected(
-        "IDEMPOTENCY_KEY_REUSED",
+        ProblemCode.IDEMPOTENCY_KEY_REUSED,
         f"{field} {message}",
         errors=[FieldError(field, message, "reused")],
     )

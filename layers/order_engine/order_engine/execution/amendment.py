@@ -8,7 +8,7 @@ from typing import Any
 from order_engine.clock import Clock
 from order_engine.domain.expiry import check_expiry
 from order_engine.domain.orders import Order, OrderType
-from order_engine.errors import FieldError, Rejected
+from order_engine.errors import FieldError, ProblemCode, Rejected
 from order_engine.execution.ports import AmendableOrders
 
 
@@ -46,7 +46,7 @@ class Amendments:
         if amendment.limit_price is not None and order.type is not OrderType.LIMIT:
             message = f"does not belong to a {order.type} order"
             raise Rejected(
-                "VALIDATION_FAILED",
+                ProblemCode.VALIDATION_FAILED,
                 f"limitPrice {message}.",
                 errors=[FieldError("limitPrice", message, "not_applicable")],
             )
@@ -54,8 +54,7 @@ class Amendments:
         if amended is None or not changed:
             status = amended.status if amended else order.status
             raise Rejected(
-                "ORDER_NOT_AMENDABLE",
+                ProblemCode.ORDER_NOT_AMENDABLE,
                 f"the order is {status}; only an order at rest (open) can be amended",
-                status=409,
             )
         return amended

@@ -4,7 +4,7 @@ from order_engine.domain.events import EventDetails
 from order_engine.domain.orders import Order
 from order_engine.domain.statuses import OrderStatus
 from order_engine.domain.transitions import Guard, Transition
-from order_engine.errors import Rejected
+from order_engine.errors import ProblemCode, Rejected
 from order_engine.execution.outbox import stream_outbox
 from order_engine.execution.ports import EventStream, ExecutionControl, OrderRepository
 
@@ -38,9 +38,8 @@ class Cancellation:
             return None
         if not result.done:
             raise Rejected(
-                "ORDER_NOT_CANCELABLE",
+                ProblemCode.ORDER_NOT_CANCELABLE,
                 f"the order is {result.order.status} and can no longer be canceled",
-                status=409,
             )
         if result.moved:
             self._executions.stop(result.order.execution)
