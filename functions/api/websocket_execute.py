@@ -59,7 +59,9 @@ def _execute(
     key = message.get("idempotencyKey")
     if key is not None:
         key = checked_text(key, IdempotencyKey, "idempotencyKey")
-    accepted = services.acceptance().accept(terms, terms_digest(terms), key)
+    accepted = services.acceptance().accept(
+        terms, terms_digest(terms), key, key_field="idempotencyKey"
+    )
     order = accepted.order
     api_telemetry.name_order(order.order_id)
     api_telemetry.count_accepted(replayed=accepted.replayed)

@@ -865,6 +865,19 @@ def test_execute_twice_with_a_key_is_one_order(api: Api, connection_id: str) -> 
     assert len(started_executions(api)) == 1
 
 
+def test_execute_with_a_key_of_another_order_names_the_key_as_the_client_did(
+    api: Api, connection_id: str
+) -> None:
+    message = {"action": "execute", "idempotencyKey": "k2", "userId": some_user(), **ORDER}
+    api.send(message, connection_id)
+
+    refusal = api.send({**message, "amount": "7"}, connection_id)
+
+    assert refusal is not None
+    assert refusal["code"] == "IDEMPOTENCY_KEY_REUSED"
+    assert [fault["field"] for fault in refusal["errors"]] == ["idempotencyKey"]
+
+
 @pytest.mark.parametrize(
     ("message", "code", "fields", "request_id"),
     [

@@ -181,3 +181,12 @@ def test_stream_ticket_is_for_all_orders_of_the_caller(start_api: Callable[..., 
     assert reply.status == 201
     assert (ticket.user_id, ticket.order_id) == ("alice", None)
     assert "userId=alice" in reply.json["wsUrl"]
+
+
+def test_repeated_marketable_limit_order_warns_again(api: Api) -> None:
+    terms = {"clientOrderId": f"repeated-{uuid.uuid4()}", "limitPrice": "0.01", "expiresAt": soon()}
+
+    first, again = (resting_order(api, **terms) for _ in range(2))
+
+    assert again["orderId"] == first["orderId"]
+    assert again["warnings"] == first["warnings"] != []

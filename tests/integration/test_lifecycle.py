@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from order_engine.adapters.postgres.orders import PostgresOrders
 from order_engine.clock import SystemClock
 from order_engine.domain.events import OrderEvent
-from order_engine.domain.orders import ExecutionTerms, Order, OrderTerms
+from order_engine.domain.orders import ExecutionTerms, Order, OrderTerms, OrderType
 from order_engine.domain.statuses import OrderStatus
 from order_engine.domain.transitions import Guard, Transition
 from order_engine.errors import Rejected, StreamUnavailable
@@ -536,3 +537,40 @@ def another_repository(orders_factory: Any) -> Iterator[Any]:
     yield make
     for repository in repositories:
         repository.close()
+
+
+def test_submit_repeated_after_expiry_answers_with_the_transaction_written_down(
+    engine: Engine,
+) -> None:
+    order, terms = engine.at_submitted()
+    past = terms.model_copy(update={"expires_at": SystemClock().now() - timedelta(seconds=1)})
+
+    again = engine.lifecycle.submit(past, order.execution, 1, built("second"))
+
+    assert again.answer["outcome"] == "submitted"
+    assert again.answer["transaction"]["signature"] == "first"
+
+
+def test_reverts_that_do_not_count_leave_a_limit_order_its_retries(engine: Engine) -> None:
+    order, terms = engine.at_submitted(max_retries=0)
+    limit = terms.model_copy(update={"type": OrderType.LIMIT})
+
+    step = engine.lifecycle.attempt_failed(limit, order.execution, 1, REVERTED)
+
+    assert step.answer["outcome"] == "retry"
+    assert step.order is not None
+    assert step.order.retries == 0
+
+
+def test_reverts_that_do_not_count_still_pause_longer_each_time(engine: Engine) -> None:
+    order, terms = engine.at_building()
+    limit = terms.model_copy(update={"type": OrderType.LIMIT})
+    pauses = []
+    for attempt in (1, 2, 3):
+        engine.lifecycle.submit(limit, order.execution, attempt, built(f"number {attempt}"))
+        step = engine.lifecycle.attempt_failed(limit, order.execution, attempt, REVERTED)
+        pauses.append(step.answer["backoffSeconds"])
+        engine.lifecycle.route(order.order_id, order.execution, attempt)
+        engine.lifecycle.decide(limit, order.execution, attempt + 1, QUOTES)
+
+    assert pauses == [1, 2, 4]

@@ -97,13 +97,17 @@ class MoveResult:
 
 @dataclass(frozen=True, slots=True)
 class FailedAttempt:
-    """Record that an attempt failed while the order stays where it is, waiting for the next."""
+    """Record that an attempt failed while the order stays where it is, waiting for the next.
+
+    ``counts``: it is held against the order's ``max_retries``.
+    """
 
     order_id: str
     execution: str
     attempt: int
     failure: Failure
     resolution: str | None = None
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,10 +77,18 @@ class Acceptance:
         self._admission = admission
         self._sleep = sleep
 
-    def accept(self, terms: OrderTerms, terms_digest: str, idempotency_key: str | None) -> Accepted:
+    def accept(
+        self,
+        terms: OrderTerms,
+        terms_digest: str,
+        idempotency_key: str | None,
+        *,
+        key_field: str = "Idempotency-Key",
+    ) -> Accepted:
         """Store the order and start its execution, or return the one stored before.
 
         A limit or sniper order whose condition is not met yet is put to rest instead.
+        ``key_field`` is what the client calls the key, for a refusal to name it.
         Once stored, the order is accepted: a stream or a state machine that is away delays it
         (the reconciler makes up for both) but does not refuse it.
         Raises ``Rejected`` when the key was used for another order or a sniper order's pool is
@@ -103,15 +111,14 @@ class Acceptance:
             if storage.idempotency_key != key:
                 raise _reused("clientOrderId", "belongs to an order sent under another key")
             if storage.terms_digest != terms_digest:
-                field = "Idempotency-Key" if idempotency_key else "clientOrderId"
+                field = key_field if idempotency_key else "clientOrderId"
                 raise _reused(field, "was used for a different order")
-            return Accepted(storage.order, replayed=True)
+            return Accepted(storage.order, replayed=True, warnings=_warnings(storage.order))
         self._announce(storage.order)
         if not is_met:
             return Accepted(self._put_to_rest(storage.order), replayed=False)
         self._start(storage.order)
-        warnings = (MARKETABLE,) if terms.type is OrderType.LIMIT else ()
-        return Accepted(storage.order, replayed=False, warnings=warnings)
+        return Accepted(storage.order, replayed=False, warnings=_warnings(storage.order))
 
     def _store(self, order: NewOrder, *, in_turn: bool) -> Storage:
         """Insert the order; ``in_turn``: when there is room, or it has waited long enough."""
@@ -173,6 +180,12 @@ class Acceptance:
             self._executions.start(order.order_id, order.execution)
         except ExecutionNotStarted:
             logger.warning("start left to the reconciler", extra={"order_id": order.order_id})
+
+
+def _warnings(order: Order) -> tuple[str, ...]:
+    """Say what may surprise; a limit order that never rested was marketable when it came."""
+    never_rested = OrderStatus.OPEN not in order.milestones
+    return (MARKETABLE,) if order.type is OrderType.LIMIT and never_rested else ()
 
 
 def _is_met(terms: OrderTerms, quotes: Sequence[Quote]) -> bool:

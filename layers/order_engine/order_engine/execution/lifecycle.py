@@ -172,7 +172,12 @@ class Lifecycle:
         built none; ``expired``; ``superseded``.
         """
         if self._is_past(terms):
-            return self._expire(terms, execution, attempt)
+            step = self._expire(terms, execution, attempt)
+            order = step.order
+            # A repeated call whose first one wrote the transaction down in time.
+            if order and order.transaction and _is_at_submitted(order, execution, attempt):
+                return Step(_transaction_answer("submitted", order, order.transaction), order)
+            return step
         if answer["outcome"] != "built":
             code, detail = _why_not_done(answer)
             return self._attempt_failed(terms, execution, attempt, code, detail)
@@ -259,23 +264,26 @@ class Lifecycle:
         detail: str,
         resolution: str | None = None,
     ) -> Step:
+        # A limit order's swap reverts because the market moved away: it goes on until it expires.
+        counts = not (terms.type is OrderType.LIMIT and code is FailureCode.SLIPPAGE_EXCEEDED)
         order = self._orders.record_failed_attempt(
             FailedAttempt(
-                terms.order_id, execution, attempt, Failure.of(code, detail, attempt), resolution
+                terms.order_id,
+                execution,
+                attempt,
+                Failure.of(code, detail, attempt),
+                resolution,
+                counts,
             )
         )
         if order is None or order.failure is None:
             return Step(dict(SUPERSEDED), order)
         failure = order.failure
-        # A limit order's swap reverts because the market moved away: it goes on until it expires.
-        counts = not (
-            terms.type is OrderType.LIMIT and failure.code is FailureCode.SLIPPAGE_EXCEEDED
-        )
         if failure.retryable and (not counts or order.retries <= order.max_retries):
             return Step(
                 {
                     "outcome": "retry",
-                    "backoffSeconds": retry_backoff_s(terms, order.retries),
+                    "backoffSeconds": retry_backoff_s(terms, order.retries if counts else attempt),
                     "afterAttempt": attempt,
                     "failure": failure.model_dump(mode="json", by_alias=True),
                 },
@@ -365,9 +373,17 @@ def backoff_s(count: int) -> int:
     return int(min(2 ** min(count - 1, 10), BACKOFF_CAP_S))
 
 
-def retry_backoff_s(terms: ExecutionTerms, retries: int) -> int:
+def retry_backoff_s(terms: ExecutionTerms, failures: int) -> int:
     """Return the wait before the next attempt; a sniper order has no time to lose."""
-    return 1 if terms.type is OrderType.SNIPER else backoff_s(retries)
+    return 1 if terms.type is OrderType.SNIPER else backoff_s(failures)
+
+
+def _is_at_submitted(order: Order, execution: str, attempt: int) -> bool:
+    """Tell whether the order waits for what this attempt has sent or will send."""
+    return order.status is OrderStatus.SUBMITTED and (order.execution, order.attempt) == (
+        execution,
+        attempt,
+    )
 
 
 def _step(result: MoveResult, answer: Callable[[Order], dict[str, Any]]) -> Step:

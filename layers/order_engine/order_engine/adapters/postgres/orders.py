@@ -380,12 +380,13 @@ class PostgresOrders:
             "attempt": failed.attempt,
             "failure": Jsonb(failed.failure.model_dump(mode="json", by_alias=True)),
             "resolution": failed.resolution,
+            "counted": int(failed.counts),
         }
 
         def record(connection: Connection) -> dict[str, Any] | None:
             return (
                 connection.execute(
-                    "UPDATE orders SET retries = retries + 1, failure = %(failure)s,"
+                    "UPDATE orders SET retries = retries + %(counted)s, failure = %(failure)s,"
                     " tx_resolution = COALESCE(%(resolution)s, tx_resolution),"
                     " updated_at = now_in_milliseconds()"
                     " WHERE id = %(id)s AND execution = %(execution)s AND attempt = %(attempt)s"
