@@ -1,20 +1,17 @@
 """Logs and metrics of the api function: one log line per request, no bodies, no tokens."""
 
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-logger = Logger()
-metrics = Metrics()
+from order_engine.telemetry import function_logger
 
-_package_logger = logging.getLogger("order_engine")
-_package_logger.handlers = [logger.registered_handler]
-_package_logger.propagate = False
+logger = function_logger()
+metrics = Metrics()
 
 
 @contextmanager

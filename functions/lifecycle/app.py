@@ -5,16 +5,17 @@ from decimal import Decimal
 from functools import cache
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
+from order_engine import telemetry
 from order_engine.domain.failures import Failure
 from order_engine.domain.orders import ExecutionTerms, Order
 from order_engine.domain.statuses import OrderStatus
 from order_engine.execution.lifecycle import Lifecycle, Step
 from order_engine.settings import LifecycleSettings
 
-logger = Logger()
+logger = telemetry.function_logger()
 metrics = Metrics()
 
 
@@ -35,12 +36,19 @@ def lifecycle() -> Lifecycle:
 
 
 @metrics.log_metrics
-def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Answer one step of the state machine with its outcome."""
+    order_id = event.get("orderId") or event["order"]["orderId"]
+    with telemetry.invocation(logger, context, order_id=order_id, execution=event["execution"]):
+        return log_step(event, order_id)
+
+
+def log_step(event: dict[str, Any], order_id: str) -> dict[str, Any]:
+    """Take the step, log and count what came of it."""
     step = take_step(event)
     logger.info(
         event["action"],
-        order_id=event.get("orderId") or event["order"]["orderId"],
+        order_id=order_id,
         execution=event["execution"],
         attempt=event.get("attempt", event.get("afterAttempt")),
         outcome=step.answer["outcome"],

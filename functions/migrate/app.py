@@ -5,14 +5,13 @@ import os
 import urllib.request
 from typing import Any
 
-from aws_lambda_powertools import Logger
-
+from order_engine import telemetry
 from order_engine.adapters.postgres.migrate import migrate
 from order_engine.adapters.postgres.orders import connect
 from order_engine.adapters.secrets import DatabaseSecret
 from order_engine.settings import DatabaseSettings
 
-logger = Logger()
+logger = telemetry.function_logger()
 
 # Constant, so that an update never looks like a replacement that CloudFormation would clean up.
 PHYSICAL_RESOURCE_ID = "order-engine-schema"

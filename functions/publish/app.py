@@ -1,13 +1,13 @@
 """The order stream's records in, WebSocket posts out."""
 
-import logging
 import os
 from functools import cache
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
+from order_engine import telemetry
 from order_engine.adapters.dynamodb.order_stream import OrderStream
 from order_engine.adapters.websocket_gateway import Connections
 from order_engine.clock import SystemClock
@@ -17,13 +17,8 @@ from order_engine.streaming.publisher import Publisher, Report
 
 MAX_METRIC_VALUES = 100
 
-logger = Logger()
+logger = telemetry.function_logger()
 metrics = Metrics()
-
-_package_logger = logging.getLogger("order_engine")
-_package_logger.handlers = [logger.registered_handler]
-_package_logger.setLevel(logger.log_level)
-_package_logger.propagate = False
 
 
 @cache
@@ -37,30 +32,31 @@ def publisher() -> Publisher:
     )
 
 
-def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Serve a batch; raise when rows could not be read, so that the batch comes again.
 
     The exception, rather than a list of ``batchItemFailures``, because the emulator takes a batch
     with such a list for done. What was posted before is not posted again: the cursors know.
     """
-    records = event.get("Records") or []
-    report = publisher().publish(records)
-    measure(report)
-    logger.info(
-        "published",
-        records=len(records),
-        order_ids=sorted(report.order_ids),
-        events=report.events_published,
-        greetings=report.greetings,
-        posts_failed=report.posts_failed,
-        removed=report.connections_removed,
-        put_off=report.connections_put_off,
-        unreadable=report.records_unreadable,
-        slowest_ms=round(max(report.delays_ms, default=0)),
-    )
-    if report.failed:
-        raise StreamUnavailable(f"{len(report.failed)} partitions not served")
-    return {"batchItemFailures": []}
+    with telemetry.invocation(logger, context):
+        records = event.get("Records") or []
+        report = publisher().publish(records)
+        measure(report)
+        logger.info(
+            "published",
+            records=len(records),
+            order_ids=sorted(report.order_ids),
+            events=report.events_published,
+            greetings=report.greetings,
+            posts_failed=report.posts_failed,
+            removed=report.connections_removed,
+            put_off=report.connections_put_off,
+            unreadable=report.records_unreadable,
+            slowest_ms=round(max(report.delays_ms, default=0)),
+        )
+        if report.failed:
+            raise StreamUnavailable(f"{len(report.failed)} partitions not served")
+        return {"batchItemFailures": []}
 
 
 def measure(report: Report) -> None:

@@ -6,13 +6,14 @@ from dataclasses import asdict
 from functools import cache
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
+from order_engine import telemetry
 from order_engine.execution.reconciliation import Findings, Reconciler
 from order_engine.settings import MockSettings, ReconcileSettings
 
-logger = Logger()
+logger = telemetry.function_logger()
 metrics = Metrics()
 
 ORDER_ID_LENGTH = 36
@@ -46,11 +47,12 @@ def reconciler() -> Reconciler:
 
 
 @metrics.log_metrics
-def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Make one pass: over all stale orders, or over the one whose execution just ended."""
-    findings = reconciler().run(ended_order_id(event))
-    report = asdict(findings)
-    logger.info("reconciled", **report)
+    with telemetry.invocation(logger, context):
+        findings = reconciler().run(ended_order_id(event))
+        report = asdict(findings)
+        logger.info("reconciled", **report)
     count(findings)
     return report
 

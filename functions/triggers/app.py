@@ -7,16 +7,17 @@ from functools import cache
 from itertools import count
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
+from order_engine import telemetry
 from order_engine.clock import SystemClock
 from order_engine.domain.transitions import Pace
 from order_engine.execution.resting.watch import TickReport, Watch
 from order_engine.settings import MockSettings, TriggersSettings
 from order_engine.venues.mock.launches import LaunchRegistry, PoolCreated
 
-logger = Logger()
+logger = telemetry.function_logger()
 metrics = Metrics()
 clock = SystemClock()
 
@@ -68,14 +69,15 @@ def watch() -> Watch:
 
 
 @metrics.log_metrics
-def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Make one tick, or note a created pool and release the sniper orders that wait for it.
 
     A malformed ``PoolCreated`` raises: after its retries it ends in the failed events' queue.
     """
     is_pool_created = event.get("detail-type") == "PoolCreated"
-    report = pool_created(event) if is_pool_created else watch().tick()
-    logger.info("watched", **report.to_json_dict())
+    with telemetry.invocation(logger, context):
+        report = pool_created(event) if is_pool_created else watch().tick()
+        logger.info("watched", **report.to_json_dict())
     metrics.add_metric("OrdersReleased", MetricUnit.Count, report.released)
     metrics.add_metric("OrdersExpired", MetricUnit.Count, report.expired)
     return report.to_json_dict()

@@ -5,8 +5,7 @@ import time
 from functools import cache
 from typing import Any
 
-from aws_lambda_powertools import Logger
-
+from order_engine import telemetry
 from order_engine.clock import SystemClock
 from order_engine.domain.orders import Venue
 from order_engine.errors import OrderEngineError
@@ -16,36 +15,39 @@ from order_engine.venues.mock.dynamodb_launches import DynamoLaunches
 from order_engine.venues.mock.dynamodb_ledger import DynamoLedger
 from order_engine.venues.mock.venue import MockVenue
 
-logger = Logger()
+logger = telemetry.function_logger()
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Carry out ``event["action"]``; expected outcomes are answers, technical trouble raises."""
-    venue = _venue()
-    actions = {
-        "quote": venue.quote,
-        "build": venue.build,
-        "send": venue.send,
-        "check": venue.check,
-    }
-    fields = {
-        "order_id": event.get("orderId"),
-        "execution": event.get("execution"),
-        "attempt": event.get("attempt"),
-        "action": event["action"],
-        "venue": venue.name,
-    }
-    started = time.perf_counter()
-    try:
-        answer = actions[event["action"]](event)
-    except OrderEngineError as trouble:
-        logger.warning(
-            "venue in trouble", detail=str(trouble), outcome=type(trouble).__name__, **fields
-        )
-        raise
-    duration_ms = round((time.perf_counter() - started) * 1000)
-    logger.info("venue answered", outcome=answer["outcome"], duration_ms=duration_ms, **fields)
-    return answer
+    with telemetry.invocation(
+        logger, context, order_id=event.get("orderId"), execution=event.get("execution")
+    ):
+        venue = _venue()
+        actions = {
+            "quote": venue.quote,
+            "build": venue.build,
+            "send": venue.send,
+            "check": venue.check,
+        }
+        fields = {
+            "order_id": event.get("orderId"),
+            "execution": event.get("execution"),
+            "attempt": event.get("attempt"),
+            "action": event["action"],
+            "venue": venue.name,
+        }
+        started = time.perf_counter()
+        try:
+            answer = actions[event["action"]](event)
+        except OrderEngineError as trouble:
+            logger.warning(
+                "venue in trouble", detail=str(trouble), outcome=type(trouble).__name__, **fields
+            )
+            raise
+        duration_ms = round((time.perf_counter() - started) * 1000)
+        logger.info("venue answered", outcome=answer["outcome"], duration_ms=duration_ms, **fields)
+        return answer
 
 
 @cache

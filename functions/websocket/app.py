@@ -5,15 +5,14 @@ import os
 from functools import cache
 from typing import Any
 
-from aws_lambda_powertools import Logger
-
+from order_engine import telemetry
 from order_engine.adapters.dynamodb.order_stream import OrderStream
 from order_engine.clock import SystemClock
 from order_engine.errors import StreamUnavailable
 from order_engine.settings import WebSocketSettings
 from order_engine.streaming.subscriptions import Subscriptions
 
-logger = Logger()
+logger = telemetry.function_logger()
 
 
 @cache
@@ -27,18 +26,19 @@ def subscriptions() -> Subscriptions:
     )
 
 
-def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     """Serve one event of a connection's life; the body, if any, goes back to the client."""
     request = event["requestContext"]
     connection_id = request["connectionId"]
-    # Not by routeKey: a client may send {"action": "$connect"}.
-    match request["eventType"]:
-        case "CONNECT":
-            return connect(connection_id, event.get("queryStringParameters") or {})
-        case "DISCONNECT":
-            return disconnect(connection_id)
-        case _:
-            return receive(connection_id, event.get("body"))
+    with telemetry.invocation(logger, context):
+        # Not by routeKey: a client may send {"action": "$connect"}.
+        match request["eventType"]:
+            case "CONNECT":
+                return connect(connection_id, event.get("queryStringParameters") or {})
+            case "DISCONNECT":
+                return disconnect(connection_id)
+            case _:
+                return receive(connection_id, event.get("body"))
 
 
 def receive(connection_id: str, body: str | None) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 """The lifecycle function: the state machine's steps in, transitions in Postgres out."""
 
+import json
+import logging
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -107,3 +110,34 @@ def test_reverted_swap_is_tried_again_after_a_pause(
 def test_unknown_action_raises(load_function: Callable[..., Function]) -> None:
     with pytest.raises(ValueError, match="no such action"):
         load_function("lifecycle").invoke({**sample_event("lifecycle-decide"), "action": "dance"})
+
+
+def test_every_line_of_a_step_is_json_and_names_order_execution_and_request(
+    load_function: Callable[..., Function],
+    order_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    function = load_function("lifecycle")
+    engine_logger = logging.getLogger("order_engine.execution.lifecycle")
+
+    def noted(*_: object, **__: object) -> object:
+        engine_logger.info("from inside the engine")
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(function.app, "take_step", noted)
+    event = {**sample_event("lifecycle-route"), "orderId": order_id, "execution": order_id}
+
+    with pytest.raises(ZeroDivisionError):
+        function.app.handler(event, SimpleNamespace(aws_request_id="r1", function_name="steps"))
+    engine_logger.info("after the invocation")
+
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    inside, after = lines[-2:]
+    assert {key: inside[key] for key in ("order_id", "execution", "request_id", "function")} == {
+        "order_id": order_id,
+        "execution": order_id,
+        "request_id": "r1",
+        "function": "steps",
+    }
+    assert "order_id" not in after
