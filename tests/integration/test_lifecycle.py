@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from order_engine.adapters.postgres.orders import PostgresOrders
+from order_engine.api.queries import OrderQueries
 from order_engine.clock import SystemClock
 from order_engine.domain.events import OrderEvent
 from order_engine.domain.orders import ExecutionTerms, Order, OrderTerms, OrderType
@@ -574,3 +575,38 @@ def test_reverts_that_do_not_count_still_pause_longer_each_time(engine: Engine) 
         engine.lifecycle.decide(limit, order.execution, attempt + 1, QUOTES)
 
     assert pauses == [1, 2, 4]
+
+
+@pytest.mark.parametrize("by_client_id", [False, True])
+def test_order_that_moves_while_it_is_read_is_shown_as_of_one_moment(
+    engine: Engine,
+    another_repository: Callable[[], PostgresOrders],
+    monkeypatch: pytest.MonkeyPatch,
+    by_client_id: bool,
+) -> None:
+    order = engine.accept(client_order_id="moves")
+    elsewhere = Lifecycle(another_repository(), RecordingStream(), SystemClock())
+    queries = OrderQueries(engine.orders)
+    execute = psycopg.Connection.execute
+    statements: list[object] = []
+
+    def move_after_the_first(
+        connection: psycopg.Connection[Any], *arguments: Any
+    ) -> psycopg.Cursor[Any]:
+        cursor = execute(connection, *arguments)
+        statements.append(arguments[0])
+        if len(statements) == 1:
+            elsewhere.route(order.order_id, order.execution, None)
+        return cursor
+
+    monkeypatch.setattr(psycopg.Connection, "execute", move_after_the_first)
+
+    shown = (
+        queries.by_client_id(order.user_id, "moves")
+        if by_client_id
+        else queries.one(order.order_id, caller=None)
+    )
+
+    monkeypatch.undo()
+    assert engine.statuses(order) == ["pending", "routing"]
+    assert shown.events[-1].status is shown.status

@@ -53,12 +53,14 @@ class OrderReader(Protocol):
         """Return an order."""
         ...
 
-    def by_client_id(self, user_id: str, client_order_id: str) -> Order | None:
-        """Return the user's order of this client order id."""
+    def with_events(self, order_id: str) -> tuple[Order, list[OrderEvent]] | None:
+        """Return an order and its events, in order, as they were at one moment."""
         ...
 
-    def events_of(self, order_id: str) -> list[OrderEvent]:
-        """Return an order's events in order."""
+    def by_client_id(
+        self, user_id: str, client_order_id: str
+    ) -> tuple[Order, list[OrderEvent]] | None:
+        """Return the user's order of this client order id, and its events, at one moment."""
         ...
 
     def page(
@@ -87,21 +89,23 @@ class OrderQueries:
     def order(self, order_id: str, *, caller: str | None) -> Order:
         """Return an order; raise ``Rejected`` (404) when there is none."""
         order = self._orders.get(order_id)
-        if order is None or caller not in (None, order.user_id):
+        if order is None or not _is_visible(order, caller):
             raise order_not_found()
         return order
 
     def one(self, order_id: str, *, caller: str | None) -> OrderWithEvents:
         """Return an order with its events; raise ``Rejected`` (404) when there is none."""
-        order = self.order(order_id, caller=caller)
-        return OrderWithEvents.of(order, self._orders.events_of(order_id))
+        found = self._orders.with_events(order_id)
+        if found is None or not _is_visible(found[0], caller):
+            raise order_not_found()
+        return OrderWithEvents.of(*found)
 
     def by_client_id(self, user_id: str, client_order_id: str) -> OrderWithEvents:
         """Return the user's order with its events; raise ``Rejected`` (404) without one."""
-        order = self._orders.by_client_id(user_id, client_order_id)
-        if order is None:
+        found = self._orders.by_client_id(user_id, client_order_id)
+        if found is None:
             raise order_not_found()
-        return OrderWithEvents.of(order, self._orders.events_of(order.order_id))
+        return OrderWithEvents.of(*found)
 
     def page(
         self,
@@ -131,6 +135,11 @@ class OrderQueries:
             orders=tuple(shown),
             next_cursor=encode_cursor(Cursor(last.created_at, last.order_id)) if last else None,
         )
+
+
+def _is_visible(order: Order, caller: str | None) -> bool:
+    """Tell whether the order exists for the caller; in an open stack every order does."""
+    return caller in (None, order.user_id)
 
 
 def order_not_found() -> Rejected:

@@ -107,6 +107,15 @@ SELECT seq, event, previous_status, attempt, meta, created_at FROM order_events
 WHERE order_id = %(id)s AND streamed_at IS NULL ORDER BY seq
 """
 
+# One statement sees one snapshot: the order's status is the one of its last event.
+_WITH_EVENTS = """
+SELECT orders.*, (
+    SELECT coalesce(jsonb_agg(to_jsonb(recorded) ORDER BY recorded.seq), '[]')
+    FROM order_events AS recorded WHERE recorded.order_id = orders.id
+) AS events
+FROM orders WHERE {condition}
+"""
+
 # Release: the next generation's execution gets the order; one statement for many orders, each
 # locked and looked at anew, rows that another tick holds passed over.
 _RELEASE = """
@@ -409,27 +418,32 @@ class PostgresOrders:
         """Return an order."""
         return self._one("SELECT * FROM orders WHERE id = %s", [order_id])
 
-    def by_client_id(self, user_id: str, client_order_id: str) -> Order | None:
-        """Return the user's order of this client order id."""
-        return self._one(
-            "SELECT * FROM orders WHERE user_id = %s AND client_order_id = %s",
-            [user_id, client_order_id],
+    def with_events(self, order_id: str) -> tuple[Order, list[OrderEvent]] | None:
+        """Return an order and its events as they were at one moment."""
+        return self._with_events(sql.SQL("id = %s"), [order_id])
+
+    def by_client_id(
+        self, user_id: str, client_order_id: str
+    ) -> tuple[Order, list[OrderEvent]] | None:
+        """Return the user's order of this client order id, and its events, at one moment."""
+        return self._with_events(
+            sql.SQL("user_id = %s AND client_order_id = %s"), [user_id, client_order_id]
         )
 
     def events_of(self, order_id: str) -> list[OrderEvent]:
         """Return an order's events in the order of ``seq``."""
+        found = self.with_events(order_id)
+        return found[1] if found else []
 
-        def read(connection: Connection) -> list[OrderEvent]:
-            row = connection.execute("SELECT * FROM orders WHERE id = %s", [order_id]).fetchone()
-            if row is None:
-                return []
-            order = _order_of(row)
-            events = connection.execute(
-                "SELECT * FROM order_events WHERE order_id = %s ORDER BY seq", [order_id]
-            ).fetchall()
-            return [_event_of(order, event) for event in events]
-
-        return self._run(read)
+    def _with_events(
+        self, condition: sql.SQL, parameters: Sequence[Any]
+    ) -> tuple[Order, list[OrderEvent]] | None:
+        statement = sql.SQL(_WITH_EVENTS).format(condition=condition)
+        row = self._run(lambda connection: connection.execute(statement, parameters).fetchone())
+        if row is None:
+            return None
+        order = _order_of(row)
+        return order, [_event_of(order, event) for event in row["events"]]
 
     def page(
         self,
