@@ -6,22 +6,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.support.postgres import KnownSecret, Orders
 
 from local.postgres import embedded_postgres
+from order_engine.adapters.postgres.connection import connect
 from order_engine.adapters.postgres.migrate import migrate
-from order_engine.adapters.postgres.orders import PostgresOrders, connect
-from order_engine.adapters.secrets import DatabaseSecret
-
-
-class KnownSecret(DatabaseSecret):
-    """Stand for the secret of a database whose URL the test knows."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__("arn:aws:secretsmanager:us-east-1:000000000000:secret:test")
-        self._url = url
-
-    def _read(self) -> dict[str, Any]:
-        return {"conninfo": self._url}
 
 
 @pytest.fixture(scope="session")
@@ -34,12 +23,12 @@ def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def orders_factory(database_url: str) -> Callable[[], PostgresOrders]:
-    return lambda: PostgresOrders(KnownSecret(database_url))
+def orders_factory(database_url: str) -> Callable[[], Orders]:
+    return lambda: Orders.at(database_url)
 
 
 @pytest.fixture
-def orders(orders_factory: Callable[[], PostgresOrders]) -> Iterator[PostgresOrders]:
+def orders(orders_factory: Callable[[], Orders]) -> Iterator[Orders]:
     repository = orders_factory()
     yield repository
     repository.close()

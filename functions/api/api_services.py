@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from order_engine.clock import SystemClock
-from order_engine.domain.orders import Venue
+from order_engine.domain.orders import VenueName
 from order_engine.settings import ApiSettings
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from order_engine.execution.acceptance import Acceptance
     from order_engine.execution.amendment import Amendments
     from order_engine.execution.cancellation import Cancellation
-    from order_engine.venues.contract import Venue as VenuePort
+    from order_engine.venues.contract import Venue
 
 clock = SystemClock()
 
@@ -36,10 +36,11 @@ def settings() -> ApiSettings:
 @cache
 def orders() -> "PostgresOrders":
     """Return the orders in Postgres."""
+    from order_engine.adapters.postgres.connection import Database
     from order_engine.adapters.postgres.orders import PostgresOrders
     from order_engine.adapters.secrets import DatabaseSecret
 
-    return PostgresOrders(DatabaseSecret(settings().database_secret_arn))
+    return PostgresOrders(Database(DatabaseSecret(settings().database_secret_arn)))
 
 
 @cache
@@ -99,7 +100,7 @@ def queries() -> "OrderQueries":
 
 
 @cache
-def venues() -> Mapping[Venue, "VenuePort"]:
+def venues() -> Mapping[VenueName, "Venue"]:
     """Return the venues to ask for quotes: the mock market is a function of seed and time.
 
     Their latency is left out; it is there to be watched in executions.

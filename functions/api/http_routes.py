@@ -31,6 +31,7 @@ from order_engine.api.requests import (
     AmountIn,
     ClientOrderId,
     IdempotencyKey,
+    OrderTypeName,
     TokenSymbol,
     UserId,
     amendment_of,
@@ -39,7 +40,7 @@ from order_engine.api.requests import (
     own_user,
     terms_digest,
 )
-from order_engine.domain.orders import Order, OrderType
+from order_engine.domain.orders import Order
 from order_engine.errors import StreamUnavailable
 from order_engine.streaming.rows import TICKET_LIFETIME
 
@@ -217,7 +218,7 @@ def list_orders(
     status: Annotated[
         StatusFilter, Query(description="A status, or `open` (not final), `closed`, `all`.")
     ] = "all",
-    order_type: Annotated[OrderType | None, Query(alias="orderType")] = None,
+    order_type: Annotated[OrderTypeName | None, Query(alias="orderType")] = None,
     user_id: UserFilter = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[

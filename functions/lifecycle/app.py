@@ -1,7 +1,6 @@
 """Carry out the state machine's database transitions."""
 
 import os
-from decimal import Decimal
 from functools import cache
 from typing import Any
 
@@ -9,10 +8,10 @@ from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 from order_engine import telemetry
-from order_engine.domain.failures import Failure
-from order_engine.domain.orders import ExecutionTerms, Order
+from order_engine.domain.orders import Order
 from order_engine.domain.statuses import OrderStatus
 from order_engine.execution.lifecycle import Lifecycle, Step
+from order_engine.execution.messages import parse_request
 from order_engine.settings import LifecycleSettings
 
 logger = telemetry.function_logger()
@@ -23,13 +22,14 @@ metrics = Metrics()
 def lifecycle() -> Lifecycle:
     """Compose the service on first use and keep it for the life of the environment."""
     from order_engine.adapters.dynamodb.order_stream import OrderStream
+    from order_engine.adapters.postgres.connection import Database
     from order_engine.adapters.postgres.orders import PostgresOrders
     from order_engine.adapters.secrets import DatabaseSecret
     from order_engine.clock import SystemClock
 
     settings = LifecycleSettings.from_environment(os.environ)
     return Lifecycle(
-        PostgresOrders(DatabaseSecret(settings.database_secret_arn)),
+        PostgresOrders(Database(DatabaseSecret(settings.database_secret_arn))),
         OrderStream(settings.order_stream_table),
         SystemClock(),
     )
@@ -51,13 +51,13 @@ def log_step(event: dict[str, Any], order_id: str) -> dict[str, Any]:
         order_id=order_id,
         execution=event["execution"],
         attempt=event.get("attempt", event.get("afterAttempt")),
-        outcome=step.answer["outcome"],
+        outcome=step.answer.outcome,
         moved=step.moved,
         **about(step),
     )
     if step.moved and step.order:
         count(step.order)
-    return step.answer
+    return step.answer.to_json_dict()
 
 
 def about(step: Step) -> dict[str, Any]:
@@ -75,30 +75,8 @@ def about(step: Step) -> dict[str, Any]:
 
 
 def take_step(event: dict[str, Any]) -> Step:
-    """Call the service's method for the event's action."""
-    service = lifecycle()
-    execution = event["execution"]
-    if event["action"] == "route":
-        failure = event.get("failure")
-        return service.route(
-            event["orderId"],
-            execution,
-            event.get("afterAttempt"),
-            Failure.model_validate(failure) if failure else None,
-        )
-    terms, attempt = ExecutionTerms.model_validate(event["order"]), event["attempt"]
-    match event["action"]:
-        case "decide":
-            return service.decide(terms, execution, attempt, event["answers"])
-        case "submit":
-            return service.submit(terms, execution, attempt, event["answer"])
-        case "confirm":
-            quoted_price = Decimal(event["quotedPrice"])
-            return service.confirm(terms, execution, attempt, event["answer"], quoted_price)
-        case "attempt_failed":
-            return service.attempt_failed(terms, execution, attempt, event["answer"])
-        case unknown:
-            raise ValueError(f"no such action: {unknown}")
+    """Take the step that the state machine asks for."""
+    return lifecycle().take(parse_request(event))
 
 
 def count(order: Order) -> None:

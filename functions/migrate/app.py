@@ -6,8 +6,8 @@ import urllib.request
 from typing import Any
 
 from order_engine import telemetry
+from order_engine.adapters.postgres.connection import connect
 from order_engine.adapters.postgres.migrate import migrate
-from order_engine.adapters.postgres.orders import connect
 from order_engine.adapters.secrets import DatabaseSecret
 from order_engine.settings import DatabaseSettings
 

@@ -23,7 +23,8 @@ ORDER_ID_LENGTH = 36
 def reconciler() -> Reconciler:
     """Compose the service on first use and keep it for the life of the environment."""
     from order_engine.adapters.dynamodb.order_stream import OrderStream
-    from order_engine.adapters.postgres.orders import PostgresOrders
+    from order_engine.adapters.postgres.connection import Database
+    from order_engine.adapters.postgres.reconciling import PostgresReconcilableOrders
     from order_engine.adapters.secrets import DatabaseSecret
     from order_engine.adapters.step_functions import StepFunctionsExecutions
     from order_engine.clock import SystemClock
@@ -33,7 +34,7 @@ def reconciler() -> Reconciler:
     settings = ReconcileSettings.from_environment(os.environ)
     clock = SystemClock()
     return Reconciler(
-        PostgresOrders(DatabaseSecret(settings.database_secret_arn)),
+        PostgresReconcilableOrders(Database(DatabaseSecret(settings.database_secret_arn))),
         OrderStream(settings.order_stream_table),
         StepFunctionsExecutions(settings.state_machine_arn),
         mock_venues(

@@ -12,16 +12,17 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from order_engine import telemetry
 from order_engine.clock import SystemClock
-from order_engine.domain.transitions import Pace
+from order_engine.execution.resting.pace import Pace
 from order_engine.execution.resting.watch import TickReport, Watch
 from order_engine.settings import MockSettings, TriggersSettings
 from order_engine.venues.mock.launches import LaunchRegistry, PoolCreated
+from order_engine.venues.registry import venues
 
 logger = telemetry.function_logger()
 metrics = Metrics()
 clock = SystemClock()
 
-SOURCES: Mapping[str, Any] = {"dex.raydium": "raydium", "dex.meteora": "meteora"}
+SOURCES: Mapping[str, str] = {listing.event_source: listing.name for listing in venues()}
 
 
 @cache
@@ -42,13 +43,14 @@ def launches() -> LaunchRegistry:
 def watch() -> Watch:
     """Compose the service on first use and keep it for the life of the environment."""
     from order_engine.adapters.dynamodb.order_stream import OrderStream
-    from order_engine.adapters.postgres.orders import PostgresOrders
+    from order_engine.adapters.postgres.connection import Database
+    from order_engine.adapters.postgres.resting import PostgresRestingOrders
     from order_engine.adapters.secrets import DatabaseSecret
     from order_engine.adapters.step_functions import StepFunctionsExecutions
     from order_engine.venues.mock.assembly import mock_venues
 
     return Watch(
-        PostgresOrders(DatabaseSecret(settings().database_secret_arn)),
+        PostgresRestingOrders(Database(DatabaseSecret(settings().database_secret_arn))),
         OrderStream(settings().order_stream_table),
         StepFunctionsExecutions(settings().state_machine_arn),
         # Asking for a price costs the watch nothing of a venue's simulated latency.

@@ -7,9 +7,9 @@ from typing import Any
 
 from order_engine import telemetry
 from order_engine.clock import SystemClock
-from order_engine.domain.orders import Venue
 from order_engine.errors import OrderEngineError
 from order_engine.settings import MockSettings, VenueSettings
+from order_engine.venues.contract import parse_request, perform
 from order_engine.venues.mock.assembly import mock_venues
 from order_engine.venues.mock.dynamodb_launches import DynamoLaunches
 from order_engine.venues.mock.dynamodb_ledger import DynamoLedger
@@ -23,31 +23,25 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     with telemetry.invocation(
         logger, context, order_id=event.get("orderId"), execution=event.get("execution")
     ):
-        venue = _venue()
-        actions = {
-            "quote": venue.quote,
-            "build": venue.build,
-            "send": venue.send,
-            "check": venue.check,
-        }
-        fields = {
+        venue, request = _venue(), parse_request(event)
+        fields: dict[str, Any] = {
             "order_id": event.get("orderId"),
             "execution": event.get("execution"),
             "attempt": event.get("attempt"),
-            "action": event["action"],
+            "action": request.action,
             "venue": venue.name,
         }
         started = time.perf_counter()
         try:
-            answer = actions[event["action"]](event)
+            answer = perform(venue, request)
         except OrderEngineError as trouble:
             logger.warning(
                 "venue in trouble", detail=str(trouble), outcome=type(trouble).__name__, **fields
             )
             raise
         duration_ms = round((time.perf_counter() - started) * 1000)
-        logger.info("venue answered", outcome=answer["outcome"], duration_ms=duration_ms, **fields)
-        return answer
+        logger.info("venue answered", outcome=answer.outcome, duration_ms=duration_ms, **fields)
+        return answer.to_json_dict()
 
 
 @cache
@@ -60,4 +54,4 @@ def _venue() -> MockVenue:
         launches=DynamoLaunches(settings.ledger_table, clock),
         ledger=DynamoLedger(settings.ledger_table),
     )
-    return venues[Venue(settings.venue)]
+    return venues[settings.venue]

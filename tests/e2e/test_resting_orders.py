@@ -19,10 +19,10 @@ from local import aws
 from local.launch import launch, pool_created
 from local.stack import Stack
 from order_engine.domain.money import from_base_units, price_of, to_base_units
-from order_engine.domain.orders import Venue
 from order_engine.domain.tokens import TOKENS
 from order_engine.settings import MockSettings
 from order_engine.venues.mock.market import Market
+from order_engine.venues.registry import venue_names
 
 TICK_SECONDS = 2
 PLANNED_LAUNCH = timedelta(seconds=90)
@@ -80,8 +80,8 @@ class Foresight:
             price_of(
                 from_base_units(
                     max(
-                        self.market.swap(token_in, token_out, units, venue.value, slot).amount_out
-                        for venue in Venue
+                        self.market.swap(token_in, token_out, units, venue, slot).amount_out
+                        for venue in venue_names()
                     ),
                     TOKENS[token_out].decimals,
                 ),

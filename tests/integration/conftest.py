@@ -14,7 +14,7 @@ import pytest
 from moto import mock_aws
 
 from order_engine.adapters import aws
-from order_engine.adapters.postgres import orders as postgres
+from order_engine.adapters.postgres import connection as postgres
 from order_engine.adapters.secrets import DatabaseSecret
 
 REPOSITORY = Path(__file__).parents[2]
@@ -180,7 +180,7 @@ def start_api(
 
     def forget() -> None:
         if services.orders.cache_info().currsize:
-            services.orders().close()
+            services.orders()._database.close()
         for cached in caches:
             cached.cache_clear()
 

@@ -11,11 +11,11 @@ import contextlib
 import itertools
 import os
 import uuid
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -27,21 +27,46 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from tests.support.postgres import Orders
 
-from order_engine.adapters.postgres.orders import PostgresOrders
 from order_engine.clock import SystemClock
+from order_engine.domain.changes import Amendment
 from order_engine.domain.events import OrderEvent
-from order_engine.domain.orders import ExecutionTerms, Order, OrderTerms, OrderType, Venue
+from order_engine.domain.failures import FailureCode
+from order_engine.domain.orders import ExecutionTerms, Order, OrderTerms, SwapTransaction
 from order_engine.domain.statuses import TRANSITIONS, OrderStatus
-from order_engine.domain.transitions import Pace
 from order_engine.errors import Rejected
 from order_engine.execution import lifecycle, reconciliation
 from order_engine.execution.acceptance import Acceptance
 from order_engine.execution.cancellation import Cancellation
 from order_engine.execution.lifecycle import Lifecycle
+from order_engine.execution.messages import (
+    Building,
+    LandedSwap,
+    RetryLater,
+    Routing,
+    WrittenDown,
+)
 from order_engine.execution.ports import ExecutionState
 from order_engine.execution.reconciliation import Reconciler
+from order_engine.execution.resting.pace import Pace
 from order_engine.execution.resting.watch import Watch
+from order_engine.venues.contract import (
+    BuildRequest,
+    Built,
+    CheckAnswer,
+    CheckRequest,
+    Expired,
+    Landed,
+    Pending,
+    Quoted,
+    QuoteRequest,
+    Reverted,
+    SendRequest,
+    Sent,
+    Unseen,
+    VenueQuote,
+)
 
 RUNS = int(os.environ.get("MODEL_RUNS", "150"))
 BLOCKS_UNTIL_EXPIRY = 3
@@ -61,57 +86,60 @@ class Chain:
     price: Decimal = LIMIT - 1
     height: int = 0
     built: int = 0
-    minimums: dict[str, str] = field(default_factory=dict)
+    minimums: dict[str, Decimal] = field(default_factory=dict)
     last_valid: dict[str, int] = field(default_factory=dict)
     fates: dict[str, str] = field(default_factory=dict)
     sent_at: dict[str, int] = field(default_factory=dict)
 
-    def quote(self, _request: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            "outcome": "quoted",
-            "quote": {
-                "dex": "raydium",
-                "price": str(self.price),
-                "amountOut": str(self.price),
-                "feePct": "0.25",
-                "priceImpactPct": "0",
-                "liquidity": "1000",
-                "slot": 1,
-            },
-        }
+    def quote(self, _request: QuoteRequest | None = None) -> Quoted:
+        return Quoted(
+            quote=VenueQuote(
+                dex="raydium",
+                price=self.price,
+                amount_out=self.price,
+                fee_pct=Decimal("0.25"),
+                price_impact_pct=Decimal(0),
+                liquidity=Decimal(1000),
+                slot=1,
+            )
+        )
 
-    def build(self, minimum: str) -> dict[str, Any]:
+    def build(self, request: BuildRequest) -> Built:
         self.built += 1
         signature = f"signature-{self.built}-{uuid.uuid4()}"
         self.last_valid[signature] = self.height + BLOCKS_UNTIL_EXPIRY
-        self.minimums[signature] = minimum
-        return {
-            "outcome": "built",
-            "transaction": {
-                "signature": signature,
-                "payload": "eA==",
-                "lastValidBlockHeight": self.last_valid[signature],
-                "venue": "raydium",
-            },
-        }
+        self.minimums[signature] = request.min_amount_out
+        return Built(
+            transaction=SwapTransaction(
+                signature=signature,
+                payload="eA==",
+                last_valid_block_height=self.last_valid[signature],
+                venue="raydium",
+            )
+        )
 
-    def send(self, transaction: Mapping[str, Any], fate: str) -> None:
-        signature = transaction["signature"]
+    def send(self, request: SendRequest) -> Sent:
+        """Send a transaction that drops; the simulation chooses other fates by ``send_with``."""
+        self.send_with(request.transaction, "drops")
+        return Sent(check_after_seconds=1)
+
+    def send_with(self, transaction: SwapTransaction, fate: str) -> None:
+        signature = transaction.signature
         if self.height <= self.last_valid[signature]:
             self.fates.setdefault(signature, fate)
             self.sent_at.setdefault(signature, self.height)
 
-    def check(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        signature = request["transaction"]["signature"]
+    def check(self, request: CheckRequest) -> CheckAnswer:
+        signature = request.transaction.signature
         has_landed = self.sent_at.get(signature, self.height) < self.height
         match self.fates.get(signature) if has_landed else None:
             case "lands":
-                return {"outcome": "landed", "amountOut": self.minimums[signature]}
+                return Landed(amount_out=self.minimums[signature])
             case "reverts":
-                return {"outcome": "reverted", "code": "SLIPPAGE_EXCEEDED", "detail": "moved"}
+                return Reverted(code=FailureCode.SLIPPAGE_EXCEEDED, detail="moved")
         if self.height > self.last_valid[signature]:
-            return {"outcome": "expired"}
-        return {"outcome": "pending" if signature in self.fates else "unseen"}
+            return Expired()
+        return Pending() if signature in self.fates else Unseen()
 
     def landed(self) -> list[str]:
         return [signature for signature, fate in self.fates.items() if fate == "lands"]
@@ -137,7 +165,7 @@ Call = Callable[[], object]
 class Simulation:
     """Run executions as the state machine would, one call at a time."""
 
-    def __init__(self, orders: PostgresOrders) -> None:
+    def __init__(self, orders: Orders) -> None:
         self.chain = Chain()
         self.stream = Stream()
         self.lifecycle = Lifecycle(orders, self.stream, SystemClock())
@@ -168,66 +196,71 @@ class Simulation:
         except StopIteration:
             self.ended.add(execution)
 
-    def _call(self, call: Callable[[], Any]) -> Any:
+    def _call[Answer](self, call: Callable[[], Answer]) -> Answer:
         self.calls.append(call)
         return call()
 
     def _program(self, order_id: str, execution: str) -> Program:
-        life, after_attempt = self.lifecycle, None
+        life = self.lifecycle
+        after_attempt: int | None = None
         yield
         while True:
-            answer = self._call(
-                lambda after=after_attempt: life.route(order_id, execution, after).answer
-            )
+            answer = self._call(partial(life.route, order_id, execution, after_attempt)).answer
             yield
-            if answer["outcome"] == "superseded":
+            if not isinstance(answer, Routing | WrittenDown):
                 return
-            terms, attempt = ExecutionTerms.model_validate(answer["order"]), answer["attempt"]
-            if answer["outcome"] == "routing":
-                quote = self.chain.quote({})
+            terms, attempt = answer.order, answer.attempt
+            if isinstance(answer, Routing):
+                quotes = [self.chain.quote()]
                 yield
-                answer = self._call(
-                    lambda t=terms, a=attempt, q=quote: life.decide(t, execution, a, [q]).answer
-                )
+                decided = self._call(partial(life.decide, terms, execution, attempt, quotes)).answer
                 yield
-                if answer["outcome"] == "building":
-                    built = self.chain.build(answer["minAmountOut"])
+                answer = decided
+                if isinstance(decided, Building):
+                    built = self.chain.build(build_request(terms, attempt, decided))
                     answer = self._call(
-                        lambda t=terms, a=attempt, b=built: life.submit(t, execution, a, b).answer
-                    )
+                        partial(life.submit, terms, execution, attempt, built)
+                    ).answer
                     yield
-            if answer["outcome"] in ("submitted", "resume"):
-                transaction = answer["transaction"]
-                found: dict[str, Any] = {"outcome": "unseen"}
-                while found["outcome"] in ("unseen", "pending"):
-                    if found["outcome"] == "unseen":
+            if isinstance(answer, WrittenDown):
+                transaction = answer.transaction
+                found: CheckAnswer = Unseen()
+                while isinstance(found, Unseen | Pending):
+                    if isinstance(found, Unseen):
                         fate = yield
-                        self._call(lambda t=transaction, f=fate: self.chain.send(t, f))
+                        self._call(partial(self.chain.send_with, transaction, fate))
                     yield
-                    found = self.chain.check({"transaction": transaction})
-                if found["outcome"] == "landed":
-                    landed = {**found, "transaction": transaction}
+                    found = self.chain.check(CheckRequest(transaction=transaction))
+                if isinstance(found, Landed):
+                    landed = LandedSwap(amount_out=found.amount_out, transaction=transaction)
                     self._call(
-                        lambda t=terms, a=attempt, f=landed: life.confirm(
-                            t, execution, a, f, Decimal(150)
-                        )
+                        partial(life.confirm, terms, execution, attempt, landed, Decimal(150))
                     )
                     return
                 answer = self._call(
-                    lambda t=terms, a=attempt, f=found: (
-                        life.attempt_failed(t, execution, a, f).answer
-                    )
-                )
+                    partial(life.attempt_failed, terms, execution, attempt, found)
+                ).answer
                 yield
-            if answer["outcome"] != "retry":
+            if not isinstance(answer, RetryLater):
                 return
             after_attempt = attempt
+
+
+def build_request(terms: ExecutionTerms, attempt: int, decided: Building) -> BuildRequest:
+    return BuildRequest(
+        order_id=terms.order_id,
+        attempt=attempt,
+        token_in=terms.token_in,
+        token_out=terms.token_out,
+        amount_in=terms.amount_in,
+        min_amount_out=decided.min_amount_out,
+    )
 
 
 class LifecycleMachine(RuleBasedStateMachine):
     """Let hypothesis choose who acts next."""
 
-    orders: PostgresOrders
+    orders: Orders
 
     def __init__(self) -> None:
         super().__init__()
@@ -236,22 +269,22 @@ class LifecycleMachine(RuleBasedStateMachine):
             self.orders,
             self.simulation.stream,
             self.simulation,
-            {Venue.RAYDIUM: self.simulation.chain},
+            {"raydium": self.simulation.chain},
             SystemClock(),
         )
         self.watch = Watch(
             self.orders,
             self.simulation.stream,
             self.simulation,
-            {Venue.RAYDIUM: self.simulation.chain},
+            {"raydium": self.simulation.chain},
             Pace(),
         )
         self.order_id = ""
         self.final: Order | None = None
 
-    @initialize(order_type=st.sampled_from([OrderType.MARKET, OrderType.LIMIT]))
-    def order_arrives(self, order_type: OrderType) -> None:
-        is_limit = order_type is OrderType.LIMIT
+    @initialize(order_type=st.sampled_from(["market", "limit"]))
+    def order_arrives(self, order_type: str) -> None:
+        is_limit = order_type == "limit"
         terms = OrderTerms(
             user_id="model",
             type=order_type,
@@ -267,7 +300,7 @@ class LifecycleMachine(RuleBasedStateMachine):
             self.orders,
             self.simulation.stream,
             self.simulation,
-            {Venue.RAYDIUM: self.simulation.chain},
+            {"raydium": self.simulation.chain},
             SystemClock(),
             lambda: str(uuid.uuid4()),
         )
@@ -330,13 +363,13 @@ class LifecycleMachine(RuleBasedStateMachine):
     @rule(limit_price=st.sampled_from([LIMIT - 1, LIMIT, LIMIT + 1]))
     def owner_amends(self, limit_price: Decimal) -> None:
         order = self.orders.get(self.order_id)
-        if order and order.type is OrderType.LIMIT:
-            self.orders.amend(self.order_id, {"limit_price": limit_price})
+        if order and order.type == "limit":
+            self.orders.amend(self.order_id, Amendment(limit_price=limit_price))
 
     @rule(is_now=RARELY)
     def time_runs_out(self, is_now: bool) -> None:
         if is_now:
-            self.orders.amend(self.order_id, {"expires_at": datetime.now(UTC)})
+            self.orders.amend(self.order_id, Amendment(expires_at=datetime.now(UTC)))
 
     @rule()
     def block_goes_by(self) -> None:
@@ -398,7 +431,7 @@ class LifecycleMachine(RuleBasedStateMachine):
 
 
 def test_any_interleaving_swaps_at_most_once_and_ends(
-    orders: PostgresOrders, monkeypatch: pytest.MonkeyPatch
+    orders: Orders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconciliation, "OUTBOX_AFTER", timedelta(0))
     monkeypatch.setattr(lifecycle, "backoff_s", lambda _count: 0)

@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 import pytest
 from tests.integration.conftest import Function, sample_event
+from tests.support.postgres import Orders
 
 from order_engine.adapters import aws
-from order_engine.adapters.postgres.orders import PostgresOrders
 from order_engine.domain.orders import OrderTerms
 from order_engine.domain.transitions import NewOrder
 from order_engine.execution import reconciliation
@@ -31,12 +31,12 @@ def reconcile(load_function: Callable[..., Function], database: Database) -> Fun
 
 
 @pytest.fixture
-def order_id(orders: PostgresOrders, reconcile: Function) -> str:
+def order_id(orders: Orders, reconcile: Function) -> str:
     """An order whose execution nobody started."""
     return stored_order(orders)
 
 
-def stored_order(orders: PostgresOrders) -> str:
+def stored_order(orders: Orders) -> str:
     terms = OrderTerms(
         user_id="reconcile",
         token_in="SOL",
@@ -85,7 +85,7 @@ def test_schedule_starts_an_order_whose_execution_is_missing(
 
 def test_one_pass_takes_care_of_more_orders_than_one_statement_takes(
     reconcile: Function,
-    orders: PostgresOrders,
+    orders: Orders,
     database: Database,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

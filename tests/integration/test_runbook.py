@@ -3,7 +3,7 @@
 import re
 import uuid
 from pathlib import Path
-from typing import Any, LiteralString, cast
+from typing import Any
 
 import psycopg
 import pytest
@@ -23,7 +23,7 @@ def test_statement_of_the_runbook_runs(
     database: psycopg.Connection[dict[str, Any]], statement: str
 ) -> None:
     with database.transaction(force_rollback=True):
-        database.execute(cast("LiteralString", statement))
+        database.execute(statement)
 
 
 def test_runbook_has_statements_to_run() -> None:

@@ -11,21 +11,38 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.support.postgres import Orders
 
-from order_engine.adapters.postgres.orders import PostgresOrders
 from order_engine.clock import SystemClock
+from order_engine.domain.changes import Amendment
 from order_engine.domain.events import OrderEvent
-from order_engine.domain.orders import Order, OrderTerms, OrderType, SniperTrigger, Venue
-from order_engine.domain.transitions import Pace, PairDemand
+from order_engine.domain.failures import FailureCode
+from order_engine.domain.orders import Order, OrderTerms, SniperTrigger, SwapTransaction, VenueName
+from order_engine.domain.transitions import PairDemand
+from order_engine.domain.types.limit import Limit
 from order_engine.errors import ExecutionNotStarted, Rejected, VenueUnavailable
-from order_engine.execution.acceptance import MARKETABLE, Acceptance
+from order_engine.execution.acceptance import Acceptance
 from order_engine.execution.cancellation import Cancellation
 from order_engine.execution.lifecycle import Lifecycle
+from order_engine.execution.messages import Building
 from order_engine.execution.ports import ExecutionState
+from order_engine.execution.resting.pace import Pace, in_turn
 from order_engine.execution.resting.watch import Watch
 from order_engine.settings import MockSettings
+from order_engine.venues.contract import (
+    Built,
+    InsufficientLiquidity,
+    NoRoute,
+    QuoteAnswer,
+    Quoted,
+    QuoteRequest,
+    Reverted,
+    VenueQuote,
+)
 from order_engine.venues.mock.assembly import mock_venues
 from order_engine.venues.mock.venue import MockVenue
+
+ONE_SOL = QuoteRequest(token_in="SOL", token_out="USDC", amount_in=Decimal(1))
 
 
 @dataclass
@@ -33,34 +50,34 @@ class MovableVenue:
     """Quote the price that the test sets; None: there is no pool."""
 
     price: Decimal | None = None
+    name: str = "raydium"
     liquidity: Decimal = Decimal(1_000_000)
     impact_pct: Decimal = Decimal(0)
     is_down: bool = False
     smallest: Decimal = Decimal(0)
     asked: int = 0
 
-    def quote(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def quote(self, request: QuoteRequest) -> QuoteAnswer:
         self.asked += 1
         if self.is_down:
             raise VenueUnavailable("down")
         if self.price is None:
-            return {"outcome": "no_route"}
-        if Decimal(request["amountIn"]) < self.smallest:
-            return {"outcome": "insufficient_liquidity", "detail": "less than one base unit"}
-        return {
-            "outcome": "quoted",
-            "quote": {
-                "dex": "raydium",
-                "price": str(self.price),
-                "amountOut": str(self.price * Decimal(request["amountIn"])),
-                "feePct": "0.25",
-                "priceImpactPct": str(self.impact_pct),
-                "liquidity": str(self.liquidity),
-                "slot": 1,
-            },
-        }
+            return NoRoute()
+        if request.amount_in < self.smallest:
+            return InsufficientLiquidity(detail="less than one base unit")
+        return Quoted(
+            quote=VenueQuote(
+                dex=self.name,
+                price=self.price,
+                amount_out=self.price * request.amount_in,
+                fee_pct=Decimal("0.25"),
+                price_impact_pct=self.impact_pct,
+                liquidity=self.liquidity,
+                slot=1,
+            )
+        )
 
-    def build(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def build(self, request: Any) -> Any:
         raise NotImplementedError
 
     send = check = build
@@ -98,21 +115,23 @@ class Started:
 class Desk:
     """One market with its resting orders."""
 
-    orders: PostgresOrders
+    orders: Orders
     raydium: MovableVenue = field(default_factory=lambda: MovableVenue(Decimal(100)))
-    meteora: MovableVenue = field(default_factory=lambda: MovableVenue(Decimal(100)))
+    meteora: MovableVenue = field(
+        default_factory=lambda: MovableVenue(Decimal(100), name="meteora")
+    )
     stream: Streamed = field(default_factory=Streamed)
     executions: Started = field(default_factory=Started)
 
     def watch(self, **pace: Any) -> Watch:
-        venues = {Venue.RAYDIUM: self.raydium, Venue.METEORA: self.meteora}
+        venues = {"raydium": self.raydium, "meteora": self.meteora}
         return Watch(self.orders, self.stream, self.executions, venues, Pace(**pace))
 
     def accept(self, **changes: Any) -> Any:
         terms = OrderTerms(
             **{
                 "user_id": f"user-{uuid.uuid4()}",
-                "type": OrderType.LIMIT,
+                "type": "limit",
                 "token_in": "SOL",
                 "token_out": "USDC",
                 "amount_in": Decimal(1),
@@ -126,7 +145,7 @@ class Desk:
             self.orders,
             self.stream,
             self.executions,
-            {Venue.RAYDIUM: self.raydium, Venue.METEORA: self.meteora},
+            {"raydium": self.raydium, "meteora": self.meteora},
             SystemClock(),
             lambda: str(uuid.uuid4()),
         )
@@ -139,7 +158,7 @@ class Desk:
     def sniper(self, **changes: Any) -> Order:
         trigger = changes.pop("trigger", SniperTrigger())
         return self.limit(
-            type=OrderType.SNIPER,
+            type="sniper",
             token_out="MOON",
             limit_price=None,
             trigger=trigger,
@@ -159,11 +178,11 @@ class Desk:
 
 
 @pytest.fixture
-def desk(orders: PostgresOrders, nobody_at_rest: None) -> Desk:
+def desk(orders: Orders, nobody_at_rest: None) -> Desk:
     return Desk(orders)
 
 
-def mock_market() -> Mapping[Venue, MockVenue]:
+def mock_market() -> Mapping[VenueName, MockVenue]:
     settings = MockSettings(quote_latency_ms=0)
     return mock_venues(settings, clock=SystemClock(), sleep=lambda _seconds: None)
 
@@ -179,7 +198,7 @@ def test_limit_above_the_market_rests_and_starts_nothing(desk: Desk) -> None:
 def test_marketable_limit_executes_at_once_and_says_so(desk: Desk) -> None:
     accepted = desk.accept(limit_price=Decimal(90))
 
-    assert accepted.warnings == (MARKETABLE,)
+    assert accepted.warnings == (Limit.met_at_once,)
     assert desk.started(accepted.order) == [accepted.order.order_id]
 
 
@@ -312,7 +331,7 @@ def test_dust_at_rest_does_not_hide_the_mock_markets_price_from_the_others(
     watch = Watch(desk.orders, desk.stream, desk.executions, mock_market(), Pace())
     order = desk.limit()
     desk.limit(amount_in=Decimal(dust))
-    desk.orders.amend(order.order_id, {"limit_price": Decimal(1)})
+    desk.orders.amend(order.order_id, Amendment(limit_price=Decimal(1)))
 
     watch.tick()
 
@@ -356,10 +375,10 @@ def test_pairs_take_turns_when_the_pace_does_not_reach_all(desk: Desk) -> None:
 @pytest.mark.parametrize("pairs", [1, 9, 10, 11, 15, 20, 30, 37])
 def test_every_pair_has_its_turn_within_a_few_ticks(pairs: int) -> None:
     demands = [PairDemand("SOL", f"T{number}", Decimal(1)) for number in range(pairs)]
-    pace = Pace(quotes_per_tick=20, rotation=count().__next__)
+    most = Pace(quotes_per_tick=20).pairs_per_tick(venues=2)
     ticks = -(-pairs // 10) + 1
 
-    served = {pair.token_out for _ in range(ticks) for pair in pace.affordable(demands)}
+    served = {pair.token_out for turn in range(ticks) for pair in in_turn(demands, most, turn)}
 
     assert len(served) == pairs
 
@@ -379,7 +398,9 @@ def test_past_expiry_expires_and_is_not_released(
 ) -> None:
     order = desk.limit()
     desk.move_price(200)
-    desk.orders.amend(order.order_id, {"expires_at": datetime.now(UTC) - timedelta(seconds=1)})
+    desk.orders.amend(
+        order.order_id, Amendment(expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    )
 
     report = desk.watch().tick()
 
@@ -406,11 +427,12 @@ def test_order_whose_limit_is_not_met_any_more_rests_again_and_pauses(desk: Desk
     execution = f"{order.order_id}-1"
     routed = lifecycle.route(order.order_id, execution, None)
     desk.move_price(109)
-    quote = desk.raydium.quote({"amountIn": "1"})
+    quote = desk.raydium.quote(ONE_SOL)
 
-    step = lifecycle.decide(order.execution_terms, execution, routed.answer["attempt"], [quote])
+    assert routed.order is not None
+    step = lifecycle.decide(order.execution_terms, execution, routed.order.attempt, [quote])
 
-    assert step.answer == {"outcome": "resting"}
+    assert step.answer.outcome == "resting"
     assert desk.status(order) == "open"
     desk.move_price(111)
     assert desk.watch().tick().released == 0
@@ -422,10 +444,11 @@ def test_limit_bounds_the_fill_when_it_is_stricter_than_the_slippage(desk: Desk)
     lifecycle.route(order.order_id, order.execution, None)
 
     step = lifecycle.decide(
-        order.execution_terms, order.execution, 1, [desk.raydium.quote({"amountIn": "1"})]
+        order.execution_terms, order.execution, 1, [desk.raydium.quote(ONE_SOL)]
     )
 
-    assert step.answer["minAmountOut"] == "99.9"
+    assert isinstance(step.answer, Building)
+    assert step.answer.min_amount_out == Decimal("99.9")
 
 
 def test_sniper_rests_until_its_pool_opens_and_fires_once(desk: Desk) -> None:
@@ -505,11 +528,11 @@ def test_sniper_that_allows_existing_pools_still_wants_its_bounds(
 
 def test_amend_changes_the_terms_of_an_order_at_rest_only(desk: Desk) -> None:
     order = desk.limit()
-    amended, changed = desk.orders.amend(order.order_id, {"limit_price": Decimal(300)})
+    amended, changed = desk.orders.amend(order.order_id, Amendment(limit_price=Decimal(300)))
     desk.move_price(400)
     desk.watch().tick()
 
-    _, changed_later = desk.orders.amend(order.order_id, {"limit_price": Decimal(500)})
+    _, changed_later = desk.orders.amend(order.order_id, Amendment(limit_price=Decimal(500)))
 
     assert amended is not None
     assert amended.limit_price == 300
@@ -522,10 +545,10 @@ def test_sniper_bound_to_a_venue_fills_nowhere_else(desk: Desk) -> None:
     lifecycle.route(order.order_id, order.execution, None)
 
     step = lifecycle.decide(
-        order.execution_terms, order.execution, 1, [desk.raydium.quote({"amountIn": "1"})]
+        order.execution_terms, order.execution, 1, [desk.raydium.quote(ONE_SOL)]
     )
 
-    assert step.answer == {"outcome": "resting"}
+    assert step.answer.outcome == "resting"
 
 
 def test_sniper_does_not_fill_in_a_pool_that_is_too_small(desk: Desk) -> None:
@@ -538,10 +561,10 @@ def test_sniper_does_not_fill_in_a_pool_that_is_too_small(desk: Desk) -> None:
     desk.raydium.liquidity = Decimal(1_000_000)
 
     step = lifecycle.decide(
-        order.execution_terms, order.execution, 1, [desk.raydium.quote({"amountIn": "1"})]
+        order.execution_terms, order.execution, 1, [desk.raydium.quote(ONE_SOL)]
     )
 
-    assert step.answer == {"outcome": "resting"}
+    assert step.answer.outcome == "resting"
 
 
 def test_limit_order_whose_swaps_revert_goes_on_past_its_retries(desk: Desk) -> None:
@@ -549,17 +572,14 @@ def test_limit_order_whose_swaps_revert_goes_on_past_its_retries(desk: Desk) -> 
     terms, execution = order.execution_terms, order.execution
     lifecycle = Lifecycle(desk.orders, desk.stream, SystemClock())
     lifecycle.route(order.order_id, execution, None)
-    lifecycle.decide(terms, execution, 1, [desk.raydium.quote({"amountIn": "1"})])
-    transaction = {
-        "signature": f"s-{uuid.uuid4()}",
-        "payload": "",
-        "lastValidBlockHeight": 1,
-        "venue": "raydium",
-    }
-    lifecycle.submit(terms, execution, 1, {"outcome": "built", "transaction": transaction})
+    lifecycle.decide(terms, execution, 1, [desk.raydium.quote(ONE_SOL)])
+    transaction = SwapTransaction(
+        signature=f"s-{uuid.uuid4()}", payload="", last_valid_block_height=1, venue="raydium"
+    )
+    lifecycle.submit(terms, execution, 1, Built(transaction=transaction))
 
-    reverted = {"outcome": "reverted", "code": "SLIPPAGE_EXCEEDED", "detail": "moved away"}
+    reverted = Reverted(code=FailureCode.SLIPPAGE_EXCEEDED, detail="moved away")
     lifecycle.attempt_failed(terms, execution, 1, reverted)
     step = lifecycle.route(order.order_id, execution, 1)
 
-    assert (step.answer["outcome"], step.answer.get("attempt")) == ("routing", 2)
+    assert (step.answer.outcome, getattr(step.answer, "attempt", None)) == ("routing", 2)

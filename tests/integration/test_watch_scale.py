@@ -9,10 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 from tests.integration.test_watch import Started, Streamed, mock_market
+from tests.support.postgres import Orders
 
 from benchmarks.resting import BURST_PAIR, MET, PAIRS, insert_resting
-from order_engine.adapters.postgres.orders import PostgresOrders
-from order_engine.domain.transitions import Pace
+from order_engine.execution.resting.pace import Pace
 from order_engine.execution.resting.watch import TickReport, Watch
 
 Database = psycopg.Connection[dict[str, Any]]
@@ -48,7 +48,7 @@ def tick(watch: Watch) -> tuple[TickReport, float]:
 
 @pytest.mark.usefixtures("crowd")
 def test_tick_over_five_thousand_orders_keeps_to_two_seconds_and_twenty_quotes(
-    orders: PostgresOrders,
+    orders: Orders,
 ) -> None:
     watch = Watch(orders, Streamed(), Started(), mock_market(), Pace())
 
@@ -62,7 +62,7 @@ def test_tick_over_five_thousand_orders_keeps_to_two_seconds_and_twenty_quotes(
 
 @pytest.mark.usefixtures("crowd")
 def test_pair_met_all_at_once_is_released_at_the_pace_oldest_first_each_order_once(
-    orders: PostgresOrders, database: Database
+    orders: Orders, database: Database
 ) -> None:
     token_in, token_out = BURST_PAIR
     database.execute(

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from order_engine.api.requests import DEFAULT_USER_ID
-from order_engine.domain.orders import OrderType, Venue
 from order_engine.domain.statuses import MEANINGS, TRANSITIONS, OrderStatus
 from order_engine.domain.tokens import TOKENS
+from order_engine.domain.types import order_types
+from order_engine.venues.registry import venue_names
 
 CONSOLE = Path(__file__).parents[2] / "console"
 PANEL = {"light": "#ffffff", "dark": "#111821"}
@@ -37,13 +38,15 @@ def test_statuses_are_those_of_the_engine(tables: dict[str, Any]) -> None:
 
 def test_names_are_those_of_the_engine(tables: dict[str, Any]) -> None:
     assert tables["tokenDecimals"] == {name: token.decimals for name, token in TOKENS.items()}
-    assert set(tables["venues"]) == set(Venue)
+    assert set(tables["venues"]) == set(venue_names())
     assert tables["anonymousUser"] == DEFAULT_USER_ID
 
 
 def test_order_types_of_the_form_are_those_of_the_engine() -> None:
     page = (CONSOLE / "index.html").read_text(encoding="utf-8")
-    assert re.findall(r'type="radio" name="type" value="(\w+)"', page) == list(OrderType)
+    assert re.findall(r'type="radio" name="type" value="(\w+)"', page) == [
+        rules.name for rules in order_types()
+    ]
 
 
 @pytest.mark.parametrize("status", OrderStatus)

@@ -1,18 +1,20 @@
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from itertools import pairwise, permutations
-from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from order_engine.domain.orders import VenueName
 from order_engine.domain.tokens import TOKENS
-from order_engine.settings import MockSettings, VenueName, VolatilityName
-from order_engine.venues.mock.market import PROFILES, Market, NoRoute
+from order_engine.settings import MockSettings, VolatilityName
+from order_engine.venues.mock import meteora, raydium
+from order_engine.venues.mock.market import PROFILES, Market, NoPool
 from order_engine.venues.mock.swap_errors import InsufficientLiquidity
+from order_engine.venues.registry import venue_names
 
-VENUES: tuple[VenueName, ...] = get_args(VenueName)
+VENUES = venue_names()
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 MARKET = Market(seed=42)
 SLOT = MARKET.slot_at(NOON)
@@ -143,33 +145,32 @@ def test_order_beyond_the_bins_has_insufficient_liquidity_at_meteora_only() -> N
     ("token_in", "token_out"), [("SOL", "SOL"), ("SOL", "NOPE"), ("NOPE", "SOL"), ("", "SOL")]
 )
 def test_pair_without_a_pool_has_no_route(token_in: str, token_out: str) -> None:
-    with pytest.raises(NoRoute):
+    with pytest.raises(NoPool):
         MARKET.swap(token_in, token_out, 10**9, "raydium", SLOT)
 
 
 def test_launchable_token_has_no_route_without_a_launch() -> None:
-    with pytest.raises(NoRoute, match="not open"):
+    with pytest.raises(NoPool, match="not open"):
         MARKET.swap("SOL", "MOON", 10**9, "raydium", SLOT)
 
 
 def test_launchable_token_routes_from_the_slot_of_its_launch_at_its_venue() -> None:
     market = Market(seed=42, calendar=OneLaunch("meteora", NOON))
 
-    with pytest.raises(NoRoute):
+    with pytest.raises(NoPool):
         market.swap("SOL", "MOON", 10**9, "meteora", SLOT - 1)
     assert market.swap("SOL", "MOON", 10**9, "meteora", SLOT).amount_out > 0
     assert market.swap("MOON", "SOL", 10**9, "meteora", SLOT).amount_out > 0
-    with pytest.raises(NoRoute):
+    with pytest.raises(NoPool):
         market.swap("SOL", "MOON", 10**9, "raydium", SLOT)
 
 
 def test_raydium_pool_keeps_its_product_while_the_price_moves() -> None:
     market = Market(seed=42, volatility="wild")
-    sol, usdc = TOKENS["SOL"], TOKENS["USDC"]
 
     product = Fraction(10_000 * 10**9 * 1_500_000 * 10**6)
     for slot in range(SLOT, SLOT + 10**6, 50_021):
-        pool = market.amm_pool(sol, usdc, slot)
+        pool = raydium.pool_of(market.view("SOL", "USDC", "raydium", slot))
         assert abs(pool.reserve_in * pool.reserve_out / product - 1) < Fraction(1, 10**9)
 
 
@@ -199,7 +200,7 @@ def test_meteora_trades_at_the_bin_nearest_to_its_price(
     market = Market(seed=seed, volatility=volatility)
     base, quote = TOKENS[pair[0]], TOKENS[pair[1]]
 
-    pool = market.dlmm_pool(base, quote, slot)
+    pool = meteora.pool_of(market.view(*pair, "meteora", slot))
     price = market.price(*pair, "meteora", slot)
     bin_price = pool.spot_price * Fraction(10**base.decimals, 10**quote.decimals)
 

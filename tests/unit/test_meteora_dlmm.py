@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from order_engine.venues.mock import meteora_dlmm as dlmm
+from order_engine.venues.mock import meteora as dlmm
 from order_engine.venues.mock.swap_errors import (
     AmountTooSmall,
     InsufficientLiquidity,

@@ -4,20 +4,22 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.json_venue import JsonVenue
 
-from order_engine.domain.orders import Quote, SwapTransaction
+from order_engine.domain.orders import Quote, SwapTransaction, VenueName
 from order_engine.errors import VenueTimeout, VenueUnavailable
-from order_engine.settings import MockSettings, VenueName
+from order_engine.settings import MockSettings
 from order_engine.venues.contract import Venue
 from order_engine.venues.mock.ledger import Fate, InMemoryLedger, LedgerRow
 from order_engine.venues.mock.venue import MockVenue
+from order_engine.venues.registry import venue_names
 
-VENUES: tuple[VenueName, ...] = get_args(VenueName)
+VENUES = venue_names()
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
@@ -54,9 +56,11 @@ class World:
         self.clock = ManualClock()
         self.ledger = InMemoryLedger()
 
-    def venue(self, name: VenueName = "raydium") -> MockVenue:
-        return MockVenue(
-            name, self.settings, clock=self.clock, sleep=self.clock.sleep, ledger=self.ledger
+    def venue(self, name: VenueName = "raydium") -> JsonVenue:
+        return JsonVenue(
+            MockVenue(
+                name, self.settings, clock=self.clock, sleep=self.clock.sleep, ledger=self.ledger
+            )
         )
 
 
@@ -72,14 +76,14 @@ def order(client_order_id: str | None = None, attempt: int = 1, **fields: Any) -
     } | fields
 
 
-def build(venue: MockVenue, request: dict[str, Any]) -> dict[str, Any]:
+def build(venue: JsonVenue, request: dict[str, Any]) -> dict[str, Any]:
     """Return ``request`` with the transaction that the venue built for it."""
     answer = venue.build(request | {"action": "build"})
     assert answer["outcome"] == "built"
     return request | {"transaction": answer["transaction"]}
 
 
-def check_until_settled(world: World, venue: MockVenue, request: dict[str, Any]) -> dict[str, Any]:
+def check_until_settled(world: World, venue: JsonVenue, request: dict[str, Any]) -> dict[str, Any]:
     """Check as the state machine does: wait what the venue says, then ask again."""
     for _ in range(100):
         answer = venue.check(request)
@@ -90,7 +94,7 @@ def check_until_settled(world: World, venue: MockVenue, request: dict[str, Any])
 
 
 def test_mock_venue_is_a_venue() -> None:
-    venue: Venue = World().venue()
+    venue: Venue = World().venue().venue
 
     assert venue is not None
 
@@ -112,7 +116,9 @@ def test_quote_answers_what_an_order_stores(name: VenueName) -> None:
 
 def test_quote_needs_no_order_and_no_ledger() -> None:
     world = World(faults={"venue_down": 1.0})
-    venue = MockVenue("raydium", world.settings, clock=world.clock, sleep=world.clock.sleep)
+    venue = JsonVenue(
+        MockVenue("raydium", world.settings, clock=world.clock, sleep=world.clock.sleep)
+    )
     request = {"tokenIn": "SOL", "tokenOut": "USDC", "amountIn": "1"}
 
     assert venue.quote(request)["outcome"] == "quoted"
@@ -120,7 +126,9 @@ def test_quote_needs_no_order_and_no_ledger() -> None:
 
 def test_venue_without_a_ledger_cannot_send() -> None:
     world = World()
-    venue = MockVenue("raydium", world.settings, clock=world.clock, sleep=world.clock.sleep)
+    venue = JsonVenue(
+        MockVenue("raydium", world.settings, clock=world.clock, sleep=world.clock.sleep)
+    )
 
     with pytest.raises(ValueError, match="ledger"):
         venue.send(build(venue, order()))
@@ -372,12 +380,14 @@ def test_send_under_way_while_the_check_says_expired_cannot_land() -> None:
             assert world.venue().check(request) == {"outcome": "expired"}
             return world.ledger.put_if_absent(row)
 
-    slow = MockVenue(
-        "raydium",
-        world.settings,
-        clock=world.clock,
-        sleep=world.clock.sleep,
-        ledger=SlowLedger(),
+    slow = JsonVenue(
+        MockVenue(
+            "raydium",
+            world.settings,
+            clock=world.clock,
+            sleep=world.clock.sleep,
+            ledger=SlowLedger(),
+        )
     )
     slow.send(request)
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from order_engine.domain.money import minimum_out
-from order_engine.venues.mock.raydium_amm import MAX_TOKEN_AMOUNT, AmmPool, swap_exact_in
+from order_engine.venues.mock.raydium import MAX_TOKEN_AMOUNT, AmmPool, swap_exact_in
 from order_engine.venues.mock.swap_errors import (
     AmountTooSmall,
     InsufficientLiquidity,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from order_engine.domain.orders import Quote, Venue
+from order_engine.domain.orders import Quote
 from order_engine.domain.routing import NEAR_TIE_BPS, best_quote
 
 amounts = st.decimals("0.000001", "1000000", places=6)
@@ -14,7 +14,7 @@ amounts = st.decimals("0.000001", "1000000", places=6)
 
 def a_quote(dex: str, amount_out: str | Decimal, liquidity: str | Decimal = "1000") -> Quote:
     return Quote(
-        dex=Venue(dex),
+        dex=dex,
         price=Decimal(amount_out),
         amount_out=Decimal(amount_out),
         fee_pct=Decimal("0.25"),

@@ -6,7 +6,6 @@ from typing import Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, Json
 
 VolatilityName = Literal["still", "calm", "normal", "wild"]
-VenueName = Literal["raydium", "meteora"]
 
 
 class EnvironmentModel(BaseModel):
@@ -101,7 +100,7 @@ class ApiSettings(ExecutionSettings):
 class VenueSettings(EnvironmentModel):
     """Settings of a venue function."""
 
-    venue: VenueName
+    venue: str
     ledger_table: str
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Protocol
 
 from pydantic import AfterValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -13,13 +13,11 @@ from order_engine.api.replies import MissingQuote, OrderPage, OrderWithEvents, Q
 from order_engine.clock import Clock
 from order_engine.domain.events import OrderEvent
 from order_engine.domain.failures import FailureCode
-from order_engine.domain.money import decimal_text
-from order_engine.domain.orders import Order, OrderType, Quote
-from order_engine.domain.orders import Venue as VenueName
+from order_engine.domain.orders import Order, OrderType, Quote, VenueName
 from order_engine.domain.routing import best_quote
 from order_engine.domain.statuses import ACTIVE_STATUSES, FINAL_STATUSES, OrderStatus
 from order_engine.errors import ProblemCode, Rejected, VenueTimeout, VenueUnavailable
-from order_engine.venues.contract import Venue
+from order_engine.venues.contract import Quoted, QuoteRequest, Venue
 
 STATUS_FILTERS: Mapping[str, frozenset[OrderStatus] | None] = {
     **{status.value: frozenset({status}) for status in OrderStatus},
@@ -156,11 +154,7 @@ def compare_quotes(
     amount_in: Decimal,
 ) -> QuoteComparison:
     """Ask every venue for a quote and tell which would win."""
-    request = {
-        "tokenIn": token_in,
-        "tokenOut": token_out,
-        "amountIn": decimal_text(amount_in),
-    }
+    request = QuoteRequest(token_in=token_in, token_out=token_out, amount_in=amount_in)
     answers = [_quote_of(name, venue, request) for name, venue in venues.items()]
     quotes = [answer for answer in answers if isinstance(answer, Quote)]
     return QuoteComparison(
@@ -174,13 +168,11 @@ def compare_quotes(
     )
 
 
-def _quote_of(name: VenueName, venue: Venue, request: Mapping[str, Any]) -> Quote | MissingQuote:
+def _quote_of(name: VenueName, venue: Venue, request: QuoteRequest) -> Quote | MissingQuote:
     try:
         answer = venue.quote(request)
     except (VenueUnavailable, VenueTimeout) as trouble:
         return MissingQuote(dex=name, code=FailureCode.VENUE_UNAVAILABLE, detail=str(trouble))
-    if answer["outcome"] == "quoted":
-        return Quote.model_validate(answer["quote"])
-    return MissingQuote(
-        dex=name, code=FailureCode(answer["outcome"].upper()), detail=answer["detail"]
-    )
+    if isinstance(answer, Quoted):
+        return answer.quote.public
+    return MissingQuote(dex=name, code=FailureCode(answer.outcome.upper()), detail=answer.detail)

@@ -8,7 +8,7 @@ from pydantic import Field, PlainSerializer
 
 from order_engine.domain.events import OrderEvent
 from order_engine.domain.failures import FailureCode
-from order_engine.domain.orders import Amount, DomainModel, Order, Quote, Timestamp, Venue
+from order_engine.domain.orders import Amount, DomainModel, Order, Quote, Timestamp, VenueName
 
 # Without the details that are absent, as everywhere else that an event is shown.
 _Event = Annotated[OrderEvent, PlainSerializer(lambda event: event.to_json_dict())]
@@ -73,7 +73,7 @@ class OrderPage(DomainModel, defer_build=True):
 class MissingQuote(DomainModel):
     """Say why a venue has no quote."""
 
-    dex: Venue
+    dex: VenueName
     code: FailureCode
     detail: str
 
@@ -85,7 +85,7 @@ class QuoteComparison(DomainModel):
     token_out: str
     amount_in: Amount
     quotes: tuple[Quote, ...]
-    best_dex: Venue | None = Field(description="where an order would be executed now")
+    best_dex: VenueName | None = Field(description="where an order would be executed now")
     missing: tuple[MissingQuote, ...] = Field(description="venues without a quote")
     timestamp: Timestamp
 

@@ -23,16 +23,16 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
+from order_engine.domain.changes import Amendment
 from order_engine.domain.expiry import MAX_REST
 from order_engine.domain.money import BASIS_POINTS, decimal_text, to_base_units
-from order_engine.domain.orders import OrderTerms, OrderType, SniperTrigger
+from order_engine.domain.orders import ANY_VENUE, MARKET, OrderTerms, SniperTrigger
 from order_engine.domain.tokens import TOKENS
+from order_engine.domain.types import order_types, rules_of
 from order_engine.errors import FieldError, ProblemCode, Rejected
-from order_engine.execution.amendment import Amendment
+from order_engine.venues.registry import venue_names
 
 DEFAULT_USER_ID = "anonymous"
-DEFAULT_SLIPPAGE_BPS = 50
-DEFAULT_SNIPER_SLIPPAGE_BPS = 1_000
 DEFAULT_MAX_RETRIES = 3
 MAX_BASE_UNITS = 2**64 - 1
 """Solana's token amounts are unsigned 64-bit integers."""
@@ -121,6 +121,19 @@ def _known_token(value: str) -> str:
     )
 
 
+def _one_of(code: str, names: Callable[[], Sequence[str]]) -> Callable[[object], str]:
+    """Accept one of the names; they are looked up anew each time, for more may be registered."""
+
+    def check(value: object) -> str:
+        known = names()
+        if not isinstance(value, str) or value not in known:
+            listed = " or ".join([", ".join(f"'{name}'" for name in known[:-1]), f"'{known[-1]}'"])
+            raise PydanticCustomError(code, "must be {listed}", {"listed": listed})
+        return value
+
+    return check
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise PydanticCustomError("string_type", "must be a text")
@@ -170,14 +183,16 @@ _Liquidity = Annotated[
     AfterValidator(_not_negative),
     _number_schema("Least value of the pool, in units of tokenIn.", _ANY_NUMBER, minimum=0),
 ]
+_DEFAULT_SLIPPAGES = ", ".join(
+    f"{rules.default_slippage_bps} for {rules.name} orders" for rules in order_types()
+)
 _SlippageFraction = Annotated[
     _Number,
     AfterValidator(_slippage_fraction),
     WithJsonSchema(
         {
             "description": "How much less than quoted may come out, as a fraction in whole basis "
-            f"points. Without it the tolerance is {DEFAULT_SLIPPAGE_BPS} basis points, for sniper "
-            f"orders {DEFAULT_SNIPER_SLIPPAGE_BPS}.",
+            f"points. Without it, in basis points: {_DEFAULT_SLIPPAGES}.",
             "anyOf": [
                 {"type": "string", "pattern": r"^(0(\.[0-9]{1,4})?|1(\.0{1,4})?)$"},
                 {"type": "number", "minimum": 0, "maximum": 1, "multipleOf": 0.0001},
@@ -201,6 +216,16 @@ ExpiresAt = Annotated[AwareDatetime, BeforeValidator(_text)]
 TokenSymbol = Annotated[
     str, AfterValidator(_known_token), WithJsonSchema({"type": "string", "enum": list(TOKENS)})
 ]
+OrderTypeName = Annotated[
+    str,
+    BeforeValidator(_one_of("enum", lambda: [rules.name for rules in order_types()])),
+    WithJsonSchema({"type": "string", "enum": [rules.name for rules in order_types()]}),
+]
+TriggerVenue = Annotated[
+    str,
+    BeforeValidator(_one_of("literal_error", lambda: [ANY_VENUE, *venue_names()])),
+    WithJsonSchema({"type": "string", "enum": [ANY_VENUE, *venue_names()]}),
+]
 UserId = Annotated[str, StringConstraints(pattern=USER_ID_PATTERN)]
 ClientOrderId = Annotated[str, StringConstraints(pattern=CLIENT_ORDER_ID_PATTERN)]
 IdempotencyKey = Annotated[str, StringConstraints(pattern=IDEMPOTENCY_KEY_PATTERN)]
@@ -216,7 +241,7 @@ class TriggerRequest(_Request):
     """Say which pool opening releases a sniper order."""
 
     type: Literal["poolCreated"] = "poolCreated"
-    venue: Literal["any", "raydium", "meteora"] = "any"
+    venue: TriggerVenue = ANY_VENUE
     min_liquidity: _Liquidity = Decimal(0)
     max_price: _MaxPrice | None = None
     allow_existing: bool = False
@@ -239,8 +264,8 @@ class OrderRequest(_Request):
         description=f"Whose order it is ('{DEFAULT_USER_ID}' without it). Where callers are "
         "authenticated it is the token's subject.",
     )
-    type: OrderType | None = Field(default=None, description="'market' without it.")
-    order_type: OrderType | None = Field(default=None, description="Another name of `type`.")
+    type: OrderTypeName | None = Field(default=None, description="'market' without it.")
+    order_type: OrderTypeName | None = Field(default=None, description="Another name of `type`.")
     side: Literal["buy", "sell"] | None = Field(
         default=None, description="Informational: tokenIn is always what is given."
     )
@@ -303,7 +328,7 @@ def order_terms(fields: Mapping[str, Any], *, caller: str | None = None) -> Orde
         *_swap_errors(request.token_in, request.token_out, amount_in, amount_name),
     ]
     errors += _slippage_errors(slippage, slippage_name, request.slippage_bps)
-    order_type = order_type or OrderType.MARKET
+    order_type = order_type or MARKET
     errors += _type_errors(order_type, given)
     if errors:
         raise refusal(errors)
@@ -325,25 +350,23 @@ def order_terms(fields: Mapping[str, Any], *, caller: str | None = None) -> Orde
     )
 
 
-_TYPE_FIELDS: Mapping[OrderType, tuple[frozenset[str], frozenset[str]]] = {
-    OrderType.MARKET: (frozenset(), frozenset()),
-    OrderType.LIMIT: (frozenset({"limitPrice", "expiresAt"}), frozenset({"targetPrice"})),
-    OrderType.SNIPER: (frozenset({"trigger", "expiresAt"}), frozenset()),
-}
-"""What each type must have, and the other names it may come under."""
+_ALIASES: Mapping[str, str] = {"targetPrice": "limitPrice"}
+"""Other names that a term of a type may come under."""
 
 
-def _type_errors(order_type: OrderType, given: Mapping[str, Any]) -> list[FieldError]:
-    needed, aliases = _TYPE_FIELDS[order_type]
+def _type_errors(order_type: str, given: Mapping[str, Any]) -> list[FieldError]:
+    """Return what the type's orders must have and do not, and what belongs to other types."""
+    stated = {_ALIASES.get(name, name): name for name in given}
+    needed = {to_camel(term) for term in rules_of(order_type).terms}
+    known = {to_camel(term) for rules in order_types() for term in rules.terms}
     missing = [
         FieldError(name, f"is required for a {order_type} order", "missing")
-        for name in sorted(needed)
-        if name not in given and not (name == "limitPrice" and "targetPrice" in given)
+        for name in sorted(needed - set(stated))
     ]
     foreign = [
         FieldError(name, f"does not belong to a {order_type} order", "not_applicable")
-        for name in ("limitPrice", "targetPrice", "expiresAt", "trigger")
-        if name in given and name not in needed | aliases
+        for name in given
+        if _ALIASES.get(name, name) in known - needed
     ]
     return missing + foreign
 
@@ -373,7 +396,9 @@ def amendment_of(fields: Mapping[str, Any]) -> Amendment:
     if errors:
         raise refusal(errors)
     slippage_bps = request.slippage_bps if slippage is None else int(slippage.scaleb(4))
-    amendment = Amendment(limit_price, request.expires_at, slippage_bps)
+    amendment = Amendment(
+        limit_price=limit_price, expires_at=request.expires_at, slippage_bps=slippage_bps
+    )
     if amendment == Amendment():
         message = "is required, or expiresAt, or slippageTolerance"
         raise refusal([FieldError("limitPrice", message, "missing")])
@@ -496,13 +521,12 @@ def _swap_errors(
     return errors
 
 
-def _slippage_bps(order_type: OrderType, fraction: Decimal | None, basis_points: int | None) -> int:
+def _slippage_bps(order_type: str, fraction: Decimal | None, basis_points: int | None) -> int:
     if fraction is not None:
         return int(fraction.scaleb(4))
     if basis_points is not None:
         return basis_points
-    is_sniper = order_type is OrderType.SNIPER
-    return DEFAULT_SNIPER_SLIPPAGE_BPS if is_sniper else DEFAULT_SLIPPAGE_BPS
+    return rules_of(order_type).default_slippage_bps
 
 
 def _field_name(location: Sequence[object]) -> str:

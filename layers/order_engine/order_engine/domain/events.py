@@ -5,14 +5,14 @@ from typing import Any
 from pydantic import Field, computed_field
 
 from order_engine.domain.failures import Failure
-from order_engine.domain.orders import Amount, DomainModel, Order, Quote, Timestamp, Venue
+from order_engine.domain.orders import Amount, DomainModel, Order, Quote, Timestamp, VenueName
 from order_engine.domain.statuses import OrderStatus
 
 
 class EventDetails(DomainModel):
     """Carry what a transition adds to the order; absent where it adds nothing."""
 
-    chosen_dex: Venue | None = None
+    chosen_dex: VenueName | None = None
     quotes: tuple[Quote, ...] | None = None
     quoted_price: Amount | None = None
     min_amount_out: Amount | None = None
@@ -60,7 +60,7 @@ class OrderEvent(EventDetails):
 
     @computed_field(alias="routedDex")  # type: ignore[prop-decorator]
     @property
-    def routed_dex(self) -> Venue | None:
+    def routed_dex(self) -> VenueName | None:
         """Repeat ``chosenDex`` for clients of older systems."""
         return self.chosen_dex
 

@@ -2,10 +2,16 @@
 
 from datetime import datetime
 from decimal import Decimal
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, computed_field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    computed_field,
+)
 from pydantic.alias_generators import to_camel
 
 from order_engine.clock import timestamp_text
@@ -17,19 +23,22 @@ Amount = Annotated[Decimal, PlainSerializer(decimal_text, return_type=str, when_
 Timestamp = Annotated[datetime, PlainSerializer(timestamp_text, return_type=str, when_used="json")]
 
 
-class OrderType(StrEnum):
-    """Name how an order is released to execution."""
+VENUE_NAME_PATTERN = r"^[a-z][a-z0-9]{0,31}$"
+VenueName = Annotated[
+    str, StringConstraints(pattern=VENUE_NAME_PATTERN), Field(json_schema_extra={"x-venue": True})
+]
+"""Names an exchange; which there are, ``venues.registry`` says."""
 
-    MARKET = "market"
-    LIMIT = "limit"
-    SNIPER = "sniper"
 
+ANY_VENUE = "any"
 
-class Venue(StrEnum):
-    """Name an exchange that executes swaps."""
+Resolution = Literal["landed", "reverted", "expired"]
+"""What became of a sent transaction."""
 
-    RAYDIUM = "raydium"
-    METEORA = "meteora"
+OrderType = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]{0,31}$")]
+"""Names an order type; which there are, and their rules, ``domain.types`` says."""
+
+MARKET = "market"
 
 
 class DomainModel(BaseModel):
@@ -47,7 +56,7 @@ class DomainModel(BaseModel):
 class Quote(DomainModel):
     """State what one venue would pay, net of its fee."""
 
-    dex: Venue
+    dex: VenueName
     price: Amount = Field(description="tokenOut per tokenIn, net of fees")
     amount_out: Amount
     fee_pct: Amount
@@ -62,14 +71,14 @@ class SwapTransaction(DomainModel):
     signature: str
     payload: str = Field(description="the signed bytes, base64")
     last_valid_block_height: int
-    venue: Venue
+    venue: VenueName
 
 
 class SniperTrigger(DomainModel):
     """Say which pool opening releases a sniper order."""
 
     type: Literal["poolCreated"] = "poolCreated"
-    venue: Literal["any", "raydium", "meteora"] = "any"
+    venue: VenueName = ANY_VENUE
     min_liquidity: Amount = Decimal(0)
     max_price: Amount | None = None
     allow_existing: bool = False
@@ -79,7 +88,7 @@ class SniperTrigger(DomainModel):
         """Return what the execution must keep to, as fields of ``ExecutionTerms``."""
         return {
             "max_price": self.max_price,
-            "only_venue": None if self.venue == "any" else Venue(self.venue),
+            "only_venue": None if self.venue == ANY_VENUE else self.venue,
             "min_liquidity": self.min_liquidity,
         }
 
@@ -89,7 +98,7 @@ class OrderTerms(DomainModel):
 
     client_order_id: str | None = None
     user_id: str
-    type: OrderType = OrderType.MARKET
+    type: OrderType = MARKET
     side: Literal["buy", "sell"] | None = None
     token_in: str
     token_out: str
@@ -110,27 +119,34 @@ class ExecutionTerms(DomainModel):
     token_out: str
     amount_in: Amount
     slippage_bps: int
-    type: OrderType = OrderType.MARKET
+    type: OrderType = MARKET
     limit_price: Amount | None = None
     max_price: Amount | None = Field(
         default=None, description="sniper: most tokenIn to pay per tokenOut"
     )
-    only_venue: Venue | None = Field(default=None, description="sniper: the one venue it may use")
+    only_venue: VenueName | None = Field(
+        default=None, description="sniper: the one venue it may use"
+    )
     min_liquidity: Amount = Field(
         default=Decimal(0), description="sniper: least value of the pool in tokenIn"
     )
     expires_at: Timestamp | None = None
 
-    def admits(self, quote: Quote) -> bool:
-        """Tell whether the quote is of a pool that the order may use."""
-        if self.only_venue is not None and quote.dex is not self.only_venue:
-            return False
-        return quote.liquidity >= self.min_liquidity * quote.price
 
-    @property
-    def can_rest(self) -> bool:
-        """Tell whether the order waits at rest for its condition."""
-        return self.type is not OrderType.MARKET
+def execution_terms_of(order_id: str, terms: OrderTerms) -> ExecutionTerms:
+    """Return what an execution of these terms works with."""
+    return ExecutionTerms(
+        order_id=order_id,
+        client_order_id=terms.client_order_id,
+        token_in=terms.token_in,
+        token_out=terms.token_out,
+        amount_in=terms.amount_in,
+        slippage_bps=terms.slippage_bps,
+        type=terms.type,
+        limit_price=terms.limit_price,
+        expires_at=terms.expires_at,
+        **(terms.trigger.bounds if terms.trigger else {}),
+    )
 
 
 class Order(OrderTerms):
@@ -142,7 +158,7 @@ class Order(OrderTerms):
     attempt: int
     retries: int
     quotes: tuple[Quote, ...] = ()
-    chosen_dex: Venue | None = None
+    chosen_dex: VenueName | None = None
     quoted_price: Amount | None = None
     min_amount_out: Amount | None = None
     amount_out: Amount | None = None
@@ -161,9 +177,7 @@ class Order(OrderTerms):
     claimed_by: str | None = Field(exclude=True, default=None)
     restarts: int = Field(exclude=True, default=0)
     transaction: SwapTransaction | None = Field(exclude=True, default=None)
-    transaction_resolution: Literal["landed", "reverted", "expired"] | None = Field(
-        exclude=True, default=None
-    )
+    transaction_resolution: Resolution | None = Field(exclude=True, default=None)
 
     @computed_field(alias="orderType")  # type: ignore[prop-decorator]
     @property
@@ -185,7 +199,7 @@ class Order(OrderTerms):
 
     @computed_field(alias="routedDex")  # type: ignore[prop-decorator]
     @property
-    def routed_dex(self) -> Venue | None:
+    def routed_dex(self) -> VenueName | None:
         """Repeat ``chosenDex`` for clients of older systems."""
         return self.chosen_dex
 
@@ -198,18 +212,7 @@ class Order(OrderTerms):
     @property
     def execution_terms(self) -> ExecutionTerms:
         """Return what the order's execution works with."""
-        return ExecutionTerms(
-            order_id=self.order_id,
-            client_order_id=self.client_order_id,
-            token_in=self.token_in,
-            token_out=self.token_out,
-            amount_in=self.amount_in,
-            slippage_bps=self.slippage_bps,
-            type=self.type,
-            limit_price=self.limit_price,
-            expires_at=self.expires_at,
-            **(self.trigger.bounds if self.trigger else {}),
-        )
+        return execution_terms_of(self.order_id, self)
 
     @property
     def has_unresolved_transaction(self) -> bool:

@@ -11,7 +11,7 @@ NEAR_TIE_BPS = Decimal(5)
 is worth less than a pool that moves less before the swap lands."""
 
 
-def best_quote(quotes: Sequence[Quote]) -> Quote:
+def best_quote[AnyQuote: Quote](quotes: Sequence[AnyQuote]) -> AnyQuote:
     """Return the quote with the best net amount out; liquidity decides near-ties.
 
     Raises ``ValueError`` when there is no quote.

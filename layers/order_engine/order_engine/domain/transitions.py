@@ -1,14 +1,13 @@
 """A change of an order's state as a value, and what came of it."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
-from typing import Any
 
-from order_engine.domain.events import EventDetails, OrderEvent
+from order_engine.domain.changes import Change
+from order_engine.domain.events import OrderEvent
 from order_engine.domain.failures import Failure
-from order_engine.domain.orders import Order, OrderTerms
+from order_engine.domain.orders import Order, OrderTerms, Resolution
 from order_engine.domain.statuses import OrderStatus, sources_of
 
 
@@ -53,27 +52,27 @@ class Guard(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """State one change of an order: to ``target``, with column values and event details.
+    """State who makes which change of an order, and what must hold for it.
 
-    ``changes`` maps column names of ``orders`` to values. ``resolution`` settles the current
-    transaction in the same change. ``next_attempt`` counts the attempt up.
+    ``execution`` and ``attempt`` are what ``guard`` compares with the order's own.
     """
 
     order_id: str
-    target: OrderStatus
+    change: Change
     guard: Guard
     execution: str | None = None
     attempt: int | None = None
-    next_attempt: bool = False
-    sources: frozenset[OrderStatus] | None = None
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    details: EventDetails = field(default_factory=EventDetails)
+
+    @property
+    def target(self) -> OrderStatus:
+        """Return the status that the order enters."""
+        return self.change.target
 
     @property
     def allowed_sources(self) -> frozenset[OrderStatus]:
         """Return the statuses the order may be in: the table's, or fewer."""
-        allowed = sources_of(self.target)
-        return allowed if self.sources is None else allowed & self.sources
+        allowed, sources = sources_of(self.target), self.change.sources
+        return allowed if sources is None else allowed & sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +105,7 @@ class FailedAttempt:
     execution: str
     attempt: int
     failure: Failure
-    resolution: str | None = None
+    resolution: Resolution | None = None
     counts: bool = True
 
 
@@ -133,30 +132,3 @@ class VenuePrice:
     amount_in: Decimal
     impact: Decimal
     liquidity_in: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """Bound how fast resting orders are released, and how many quotes a tick asks for.
-
-    ``rotation`` counts the ticks: by it, pairs take turns.
-    """
-
-    releases_per_tick: int = 50
-    in_flight: int = 50
-    quotes_per_tick: int = 20
-    venues: int = 2
-    rotation: Callable[[], int] = lambda: 0
-
-    def room(self, in_flight: int) -> int:
-        """Return how many limit orders may be released now."""
-        return max(0, min(self.releases_per_tick, self.in_flight - in_flight))
-
-    def affordable(self, pairs: Sequence[PairDemand]) -> list[PairDemand]:
-        """Return the pairs whose turn it is; each is the first of them in its turn."""
-        if not pairs:
-            return []
-        most = max(1, self.quotes_per_tick // self.venues)
-        step = most if len(pairs) > most else 1
-        start = self.rotation() * step % len(pairs)
-        return [*pairs[start:], *pairs[:start]][:most]

@@ -2,17 +2,24 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from order_engine.clock import Clock
+from order_engine.domain.changes import PutToRest
 from order_engine.domain.events import first_event
 from order_engine.domain.expiry import check_expiry
-from order_engine.domain.money import decimal_text
-from order_engine.domain.orders import Order, OrderTerms, OrderType, Quote, SniperTrigger
-from order_engine.domain.orders import Venue as VenueName
+from order_engine.domain.orders import (
+    ExecutionTerms,
+    Order,
+    OrderTerms,
+    Quote,
+    VenueName,
+    execution_terms_of,
+)
 from order_engine.domain.statuses import OrderStatus
 from order_engine.domain.transitions import Guard, NewOrder, Storage, Transition
+from order_engine.domain.types import rules_of
 from order_engine.errors import (
     ExecutionNotStarted,
     FieldError,
@@ -24,11 +31,9 @@ from order_engine.errors import (
 )
 from order_engine.execution.outbox import stream_outbox
 from order_engine.execution.ports import EventStream, ExecutionStarter, OrderRepository
-from order_engine.venues.contract import Venue
+from order_engine.venues.contract import Quoted, QuoteRequest, Venue
 
 logger = logging.getLogger(__name__)
-
-MARKETABLE = "the limit is already marketable: the order executes at once, at the limit or better"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +100,14 @@ class Acceptance:
         open already, ``DatabaseUnavailable``.
         """
         key = effective_key(terms, idempotency_key)
-        quotes = self._quotes(terms)
-        is_met = _is_met(terms, quotes)
+        order_id = self._new_order_id()
+        rules, wanted = rules_of(terms.type), execution_terms_of(order_id, terms)
+        quotes = self._quotes(wanted) if rules.rests else []
+        is_met = not rules.rests or any(rules.is_met(wanted, quote) for quote in quotes)
         self._check_moment(terms, key, pool_is_open=bool(quotes))
         storage = self._store(
             NewOrder(
-                order_id=self._new_order_id(),
+                order_id=order_id,
                 terms=terms,
                 idempotency_key=key,
                 terms_digest=terms_digest,
@@ -131,18 +138,12 @@ class Acceptance:
                 self._sleep(self._admission.pause_seconds)
         return self._orders.insert(order)
 
-    def _quotes(self, terms: OrderTerms) -> list[Quote]:
+    def _quotes(self, terms: ExecutionTerms) -> list[Quote]:
         """Ask for the prices that decide whether the order may execute right away."""
-        if terms.type is OrderType.MARKET:
-            return []
         return [quote for venue in self._asked(terms) if (quote := _quote(venue, terms))]
 
-    def _asked(self, terms: OrderTerms) -> list[Venue]:
-        return [
-            venue
-            for name, venue in self._venues.items()
-            if terms.trigger is None or terms.trigger.venue in ("any", name)
-        ]
+    def _asked(self, terms: ExecutionTerms) -> list[Venue]:
+        return [venue for name, venue in self._venues.items() if terms.only_venue in (None, name)]
 
     def _check_moment(self, terms: OrderTerms, key: str | None, *, pool_is_open: bool) -> None:
         """Raise ``Rejected`` for what is too late, unless it repeats a request that was not."""
@@ -155,14 +156,7 @@ class Acceptance:
                 raise
 
     def _put_to_rest(self, order: Order) -> Order:
-        result = self._orders.move(
-            Transition(
-                order_id=order.order_id,
-                target=OrderStatus.OPEN,
-                guard=Guard.ANYONE,
-                sources=frozenset({OrderStatus.PENDING}),
-            )
-        )
+        result = self._orders.move(Transition(order.order_id, PutToRest(), Guard.ANYONE))
         stream_outbox(self._orders, self._stream, result.unstreamed)
         return result.order or order
 
@@ -183,28 +177,14 @@ class Acceptance:
 
 
 def _warnings(order: Order) -> tuple[str, ...]:
-    """Say what may surprise; a limit order that never rested was marketable when it came."""
-    never_rested = OrderStatus.OPEN not in order.milestones
-    return (MARKETABLE,) if order.type is OrderType.LIMIT and never_rested else ()
-
-
-def _is_met(terms: OrderTerms, quotes: Sequence[Quote]) -> bool:
-    """Tell whether the order may execute right away; a market order always may."""
-    if terms.limit_price is not None:
-        return any(quote.price >= terms.limit_price for quote in quotes)
-    if terms.trigger is not None:
-        return any(_is_within(terms.trigger, quote) for quote in quotes)
-    return True
-
-
-def _is_within(trigger: SniperTrigger, quote: Quote) -> bool:
-    """Tell whether a pool is large and cheap enough; liquidity counts in tokenIn."""
-    return quote.liquidity >= trigger.min_liquidity * quote.price and (
-        trigger.max_price is None or quote.price * trigger.max_price >= 1
-    )
+    """Say what may surprise: the condition of an order that never rested was met when it came."""
+    warning = rules_of(order.type).met_at_once
+    return (warning,) if warning and OrderStatus.OPEN not in order.milestones else ()
 
 
 def _check_pool_is_awaited(terms: OrderTerms) -> None:
+    if not rules_of(terms.type).awaits_opening:
+        return
     if terms.trigger is None or terms.trigger.allow_existing:
         return
     raise Rejected(
@@ -215,20 +195,16 @@ def _check_pool_is_awaited(terms: OrderTerms) -> None:
     )
 
 
-def _quote(venue: Venue, terms: OrderTerms) -> Quote | None:
+def _quote(venue: Venue, terms: ExecutionTerms) -> Quote | None:
     """Ask for a price; a venue in trouble gives none, and the order rests until the watch asks."""
+    request = QuoteRequest(
+        token_in=terms.token_in, token_out=terms.token_out, amount_in=terms.amount_in
+    )
     try:
-        answer = venue.quote(
-            {
-                "action": "quote",
-                "tokenIn": terms.token_in,
-                "tokenOut": terms.token_out,
-                "amountIn": decimal_text(terms.amount_in),
-            }
-        )
+        answer = venue.quote(request)
     except (Retryable, OutcomeUnknown):
         return None
-    return Quote.model_validate(answer["quote"]) if answer["outcome"] == "quoted" else None
+    return answer.quote if isinstance(answer, Quoted) else None
 
 
 def effective_key(terms: OrderTerms, idempotency_key: str | None) -> str | None:

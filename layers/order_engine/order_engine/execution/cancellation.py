@@ -1,8 +1,7 @@
 """Call an order off on its owner's behalf."""
 
-from order_engine.domain.events import EventDetails
+from order_engine.domain.changes import Canceled
 from order_engine.domain.orders import Order
-from order_engine.domain.statuses import OrderStatus
 from order_engine.domain.transitions import Guard, Transition
 from order_engine.errors import ProblemCode, Rejected
 from order_engine.execution.outbox import stream_outbox
@@ -26,12 +25,7 @@ class Cancellation:
         submitted or ended otherwise: a sent transaction cannot be called back.
         """
         result = self._orders.move(
-            Transition(
-                order_id=order_id,
-                target=OrderStatus.CANCELED,
-                guard=Guard.ANYONE,
-                details=EventDetails(reason="canceled by its owner"),
-            )
+            Transition(order_id, Canceled(reason="canceled by its owner"), Guard.ANYONE)
         )
         stream_outbox(self._orders, self._stream, result.unstreamed)
         if result.order is None:

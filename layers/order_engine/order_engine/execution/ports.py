@@ -1,12 +1,13 @@
 """What the domain needs from the outside, as protocols."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from enum import Enum
-from typing import Any, Protocol
+from typing import Protocol
 
+from order_engine.domain.changes import Amendment
 from order_engine.domain.events import OrderEvent
-from order_engine.domain.orders import Order
+from order_engine.domain.orders import Order, OrderType
 from order_engine.domain.transitions import (
     FailedAttempt,
     MoveResult,
@@ -130,7 +131,7 @@ class ReconcilableOrders(OrderRepository, Protocol):
 class AmendableOrders(Protocol):
     """Change the terms of orders at rest."""
 
-    def amend(self, order_id: str, changes: Mapping[str, Any]) -> tuple[Order | None, bool]:
+    def amend(self, order_id: str, amendment: Amendment) -> tuple[Order | None, bool]:
         """Return the order as it then stands, and whether it was at rest and thus changed."""
         ...
 
@@ -138,26 +139,22 @@ class AmendableOrders(Protocol):
 class RestingOrders(OrderRepository, Protocol):
     """Find, release, expire and amend orders at rest."""
 
-    def resting_pairs(self) -> list[PairDemand]:
-        """Return the pairs that limit orders wait for, always in the same order."""
+    def pairs_at_rest(self, order_type: OrderType) -> list[PairDemand]:
+        """Return the pairs that orders of the type wait for, always in the same order."""
         ...
 
-    def sniped_pairs(self) -> list[PairDemand]:
-        """Return the pairs that sniper orders wait for."""
+    def in_flight(self, order_types: Collection[OrderType]) -> int:
+        """Return how many released orders of these types are in execution."""
         ...
 
-    def in_flight(self) -> int:
-        """Return how many released limit orders are in execution."""
-        ...
-
-    def release_limits(
-        self, pair: PairDemand, prices: Sequence[VenuePrice], limit: int
+    def release(
+        self,
+        order_type: OrderType,
+        pair: PairDemand,
+        prices: Sequence[VenuePrice],
+        limit: int | None = None,
     ) -> list[MoveResult]:
-        """Release up to ``limit`` orders that a price meets: best limit first, then oldest."""
-        ...
-
-    def release_snipers(self, pair: PairDemand, prices: Sequence[VenuePrice]) -> list[MoveResult]:
-        """Release the sniper orders whose venue, liquidity and price bounds are met."""
+        """Release orders that a price meets, up to ``limit``: best limit first, then oldest."""
         ...
 
     def expire_due(self, limit: int) -> list[MoveResult]:

@@ -11,14 +11,14 @@ from datetime import timedelta
 from decimal import Decimal
 
 from order_engine.clock import Clock
-from order_engine.domain.events import EventDetails
+from order_engine.domain.changes import Failed
 from order_engine.domain.failures import Failure, FailureCode
-from order_engine.domain.orders import Order
-from order_engine.domain.orders import Venue as VenueName
+from order_engine.domain.orders import Order, VenueName
 from order_engine.domain.statuses import OrderStatus
 from order_engine.domain.transitions import Guard, Transition
 from order_engine.errors import ExecutionNotStarted, OutcomeUnknown, Retryable
 from order_engine.execution.lifecycle import Lifecycle
+from order_engine.execution.messages import LandedSwap, RetryLater
 from order_engine.execution.outbox import stream_outbox
 from order_engine.execution.ports import (
     EventStream,
@@ -26,7 +26,15 @@ from order_engine.execution.ports import (
     ExecutionState,
     ReconcilableOrders,
 )
-from order_engine.venues.contract import Venue
+from order_engine.venues.contract import (
+    CheckRequest,
+    Expired,
+    Landed,
+    Pending,
+    Reverted,
+    Unseen,
+    Venue,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -132,34 +140,36 @@ class Reconciler:
         transaction = order.transaction
         if transaction is None:
             return
-        answer = self._venues[transaction.venue].check(
-            {
-                "action": "check",
-                "orderId": order.order_id,
-                "clientOrderId": order.client_order_id,
-                "attempt": order.attempt,
-                "transaction": transaction.to_json_dict(),
-            }
-        )
-        if answer["outcome"] == "landed":
-            self._lifecycle.confirm(
-                order.execution_terms,
-                order.execution,
-                order.attempt,
-                {**answer, "transaction": transaction.to_json_dict()},
-                order.quoted_price or Decimal(0),
-            )
-            findings.resolved += 1
-        elif answer["outcome"] in ("reverted", "expired"):
-            step = self._lifecycle.attempt_failed(
-                order.execution_terms, order.execution, order.attempt, answer
-            )
-            if step.answer["outcome"] == "retry" and step.order:
-                self._give_up(step.order, findings)
-            findings.resolved += 1
-        else:
+        venue = self._venues.get(transaction.venue)
+        if venue is None:
             findings.unresolved += 1
-            logger.error("transaction still undecided", extra={"order_id": order.order_id})
+            logger.error("no such venue", extra={"order_id": order.order_id})
+            return
+        answer = venue.check(
+            CheckRequest(
+                order_id=order.order_id,
+                client_order_id=order.client_order_id,
+                attempt=order.attempt,
+                transaction=transaction,
+            )
+        )
+        terms, execution, attempt = order.execution_terms, order.execution, order.attempt
+        match answer:
+            case Landed():
+                landed = LandedSwap(
+                    amount_out=answer.amount_out, slot=answer.slot, transaction=transaction
+                )
+                quoted_price = order.quoted_price or Decimal(0)
+                self._lifecycle.confirm(terms, execution, attempt, landed, quoted_price)
+                findings.resolved += 1
+            case Reverted() | Expired():
+                step = self._lifecycle.attempt_failed(terms, execution, attempt, answer)
+                if isinstance(step.answer, RetryLater) and step.order:
+                    self._give_up(step.order, findings)
+                findings.resolved += 1
+            case Pending() | Unseen():
+                findings.unresolved += 1
+                logger.error("transaction still undecided", extra={"order_id": order.order_id})
 
     def _give_up(self, order: Order, findings: Findings) -> None:
         failure = Failure(
@@ -170,11 +180,7 @@ class Reconciler:
         )
         result = self._orders.move(
             Transition(
-                order_id=order.order_id,
-                target=OrderStatus.FAILED,
-                guard=Guard.ANYONE,
-                changes={"failure": failure.model_dump(mode="json", by_alias=True)},
-                details=EventDetails(failure=failure, tx_hash=order.tx_hash),
+                order.order_id, Failed(failure=failure, signature=order.tx_hash), Guard.ANYONE
             )
         )
         stream_outbox(self._orders, self._stream, result.unstreamed)

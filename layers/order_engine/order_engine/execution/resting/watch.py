@@ -1,58 +1,62 @@
 """Release orders at rest when their condition is met; expire those whose time has passed.
 
-One tick serves every resting order: it asks each venue once for the price of each pair that has
-limit orders, and lets Postgres find the orders whose limit that price meets. Releasing is one
+One tick serves every resting order: it asks each venue once for the price of each pair that orders
+wait for, and lets Postgres find the orders whose condition that price meets. Releasing is one
 guarded statement that skips rows another tick holds, so ticks may overlap or die half-way: what
 was released without being started is started by the reconciler.
-
-The price is asked at the pair's smallest resting size, but never at a sliver of the pool: there,
-rounding to base units would hide the price from every other order of the pair.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from decimal import ROUND_UP, Decimal
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from order_engine.domain.money import decimal_text
-from order_engine.domain.orders import Order, Quote
-from order_engine.domain.orders import Venue as VenueName
-from order_engine.domain.tokens import TOKENS
-from order_engine.domain.transitions import MoveResult, Pace, PairDemand, VenuePrice
-from order_engine.errors import ExecutionNotStarted, OutcomeUnknown, Retryable
+from order_engine.domain.orders import Order, OrderType, VenueName
+from order_engine.domain.transitions import MoveResult, PairDemand, VenuePrice
+from order_engine.domain.types import order_types
+from order_engine.errors import ExecutionNotStarted
 from order_engine.execution.outbox import stream_outbox
 from order_engine.execution.ports import EventStream, ExecutionStarter, RestingOrders
+from order_engine.execution.resting.offers import FineSizes, Offers
+from order_engine.execution.resting.pace import Pace, in_turn
 from order_engine.venues.contract import Venue
 
 logger = logging.getLogger(__name__)
 
 PARALLEL_STARTS = 16
 EXPIRIES_PER_TICK = 500
-FINE_SHARE = Decimal("0.00001")
-"""A size of at least this share of the pool tells price and impact exactly enough."""
-FIRST_FINE_SIZE = Decimal(1)
-"""Tokens to ask with when the smallest size buys nothing and the pool is not known yet."""
-
-Offer = tuple[PairDemand, list[VenuePrice]]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class TickReport:
     """Count what one tick did."""
 
-    pairs: int = 0
-    quotes: int = 0
-    asked_again: int = 0
-    released: int = 0
-    expired: int = 0
-    left_to_reconciler: int = 0
-    order_ids: list[str] = field(default_factory=list)
+    pairs: int
+    quotes: int
+    asked_again: int
+    released: int
+    expired: int
+    left_to_reconciler: int
+    order_ids: list[str]
 
     def to_json_dict(self) -> dict[str, Any]:
         """Return the counts for the log."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Demand:
+    """Orders of one type that wait for one pair."""
+
+    order_type: OrderType
+    pair: PairDemand
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    order_ids: list[str]
+    left_to_reconciler: int
 
 
 class Watch:
@@ -71,7 +75,7 @@ class Watch:
         self._executions = executions
         self._venues = venues
         self._pace = pace
-        self._fine_sizes: dict[tuple[VenueName, str, str], Decimal] = {}
+        self._fine_sizes: FineSizes = {}
 
     def tick(self) -> TickReport:
         """Expire what is past, release what is met.
@@ -80,114 +84,78 @@ class Watch:
         again. Limit orders are released as fast as the pace allows, so that a thousand of them
         leave the venues room for market orders.
         """
-        report = TickReport()
         expired = self._orders.expire_due(EXPIRIES_PER_TICK)
         self._stream_all(expired)
-        report.expired = len(expired)
-        for pair in self._orders.sniped_pairs():
-            self._snipe(pair, report)
-        room = self._pace.room(self._orders.in_flight())
-        offers: list[Offer] = []
-        pairs = self._pace.affordable(self._orders.resting_pairs())
-        spare_quotes = self._pace.quotes_per_tick - len(pairs) * len(self._venues)
-        for pair in pairs:
-            report.pairs += 1
-            prices = self._prices(pair, report, spare_quotes)
-            if prices:
-                offers.append((pair, prices))
-        self._start_all(self._release(offers, room), report)
-        return report
+        urgent, paced = self._demands(is_paced=False), self._demands(is_paced=True)
+        turn = self._pace.rotation()
+        most = self._pace.pairs_per_tick(len(self._venues))
+        first, rest = self._pace.shares(len(urgent), len(paced), most=most, turn=turn)
+        now_urgent, now_paced = in_turn(urgent, first, turn), in_turn(paced, rest, turn)
+        offers = self._offers(len(now_urgent) + len(now_paced))
+        started = self._snipe(now_urgent, offers)
+        room = self._pace.room(self._orders.in_flight(self._types(is_paced=True)))
+        priced = [(demand, prices) for demand in now_paced if (prices := offers.of(demand.pair))]
+        started.append(self._start_all(self._release(priced, room)))
+        return _report(len(now_paced), offers, started, len(expired))
 
     def pool_created(self, token: str) -> TickReport:
-        """Release the sniper orders that wait for this token, at once."""
-        report = TickReport()
-        for pair in self._orders.sniped_pairs():
-            if token in (pair.token_in, pair.token_out):
-                self._snipe(pair, report)
-        return report
+        """Release the orders that wait for a pool of this token, at once."""
+        waiting = [
+            demand
+            for demand in self._demands(is_paced=False)
+            if token in (demand.pair.token_in, demand.pair.token_out)
+        ]
+        most = self._pace.pairs_per_tick(len(self._venues))
+        served = in_turn(waiting, most, self._pace.rotation())
+        offers = self._offers(len(served))
+        return _report(0, offers, self._snipe(served, offers), expired=0)
 
-    def _snipe(self, pair: PairDemand, report: TickReport) -> None:
-        prices = self._prices(pair, report, self._pace.quotes_per_tick)
-        if prices:
-            self._start_all(self._orders.release_snipers(pair, prices), report)
+    def _offers(self, pairs: int) -> Offers:
+        spare = self._pace.quotes_per_tick - pairs * len(self._venues)
+        return Offers(self._venues, self._fine_sizes, max(0, spare))
 
-    def _release(self, offers: Sequence[Offer], room: int) -> list[MoveResult]:
+    def _types(self, *, is_paced: bool) -> list[OrderType]:
+        return [rules.name for rules in order_types() if rules.rests and rules.is_paced is is_paced]
+
+    def _demands(self, *, is_paced: bool) -> list[_Demand]:
+        return [
+            _Demand(order_type, pair)
+            for order_type in self._types(is_paced=is_paced)
+            for pair in self._orders.pairs_at_rest(order_type)
+        ]
+
+    def _snipe(self, demands: Sequence[_Demand], offers: Offers) -> list[_Started]:
+        """Release all whose condition is met, and start them before the next pair is asked for."""
+        return [
+            self._start_all(self._orders.release(demand.order_type, demand.pair, prices))
+            for demand in demands
+            if (prices := offers.of(demand.pair))
+        ]
+
+    def _release(
+        self, priced: Sequence[tuple[_Demand, list[VenuePrice]]], room: int
+    ) -> list[MoveResult]:
         """Share the room among the pairs; what one pair leaves, the others may take."""
         released: list[MoveResult] = []
-        waiting = list(offers)
+        waiting = list(priced)
         while waiting and room > 0:
             share = max(1, room // len(waiting))
             turn, waiting = waiting[:room], waiting[room:]
-            for pair, prices in turn:
-                moves = self._orders.release_limits(pair, prices, share)
+            for demand, prices in turn:
+                moves = self._orders.release(demand.order_type, demand.pair, prices, share)
                 released += moves
                 room -= len(moves)
                 if len(moves) == share:
-                    waiting.append((pair, prices))
+                    waiting.append((demand, prices))
         return released
 
-    def _prices(self, pair: PairDemand, report: TickReport, spare_quotes: int) -> list[VenuePrice]:
-        """Ask every venue for its best price."""
-        prices = []
-        for name, venue in self._venues.items():
-            try:
-                price = self._price(pair, name, venue, report, spare_quotes)
-            except (Retryable, OutcomeUnknown):
-                logger.warning("no price this tick", extra={"venue": name})
-                continue
-            if price is not None:
-                prices.append(price)
-        return prices
-
-    def _price(
-        self,
-        pair: PairDemand,
-        name: VenueName,
-        venue: Venue,
-        report: TickReport,
-        spare_quotes: int,
-    ) -> VenuePrice | None:
-        """Ask once; a second time when the size turns out far too small, if quotes are left.
-
-        What is exact enough is remembered for the next tick.
-        """
-        key = (name, pair.token_in, pair.token_out)
-        size = max(pair.smallest_amount_in, self._fine_sizes.get(key, Decimal(0)))
-        outcome, price = self._ask(pair, size, name, venue, report)
-        if outcome == "no_route":
-            return None
-        fine_size = self._fine_sizes[key] = _fine_size(price, pair.token_in)
-        if 2 * size >= fine_size or report.asked_again >= spare_quotes:
-            return price
-        report.asked_again += 1
-        _, finer = self._ask(pair, fine_size, name, venue, report)
-        return finer or price
-
-    def _ask(
-        self, pair: PairDemand, size: Decimal, name: VenueName, venue: Venue, report: TickReport
-    ) -> tuple[str, VenuePrice | None]:
-        report.quotes += 1
-        answer = venue.quote(
-            {
-                "action": "quote",
-                "tokenIn": pair.token_in,
-                "tokenOut": pair.token_out,
-                "amountIn": decimal_text(size),
-            }
-        )
-        if answer["outcome"] != "quoted":
-            return answer["outcome"], None
-        return "quoted", venue_price(name, Quote.model_validate(answer["quote"]), size)
-
-    def _start_all(self, released: Sequence[MoveResult], report: TickReport) -> None:
+    def _start_all(self, released: Sequence[MoveResult]) -> _Started:
         orders = self._stream_all(released)
-        report.released += len(orders)
-        report.order_ids.extend(order.order_id for order in orders)
         # The first start makes the client, which is not safe to make in several threads at once.
         started = [self._start(order) for order in orders[:1]]
         with ThreadPoolExecutor(PARALLEL_STARTS) as pool:
             started += pool.map(self._start, orders[1:])
-        report.left_to_reconciler += started.count(False)
+        return _Started([order.order_id for order in orders], started.count(False))
 
     def _stream_all(self, moves: Sequence[MoveResult]) -> list[Order]:
         """Stream the events of all the orders together: one by one a burst would outlast a tick."""
@@ -204,20 +172,14 @@ class Watch:
         return True
 
 
-def venue_price(name: VenueName, quote: Quote, amount_in: Decimal) -> VenuePrice:
-    """Return what a quote says of a venue: its price at this size and how it falls with size."""
-    return VenuePrice(
-        venue=name,
-        price=quote.price,
-        amount_in=amount_in,
-        impact=min(quote.price_impact_pct / 100, Decimal("0.99")),
-        liquidity_in=quote.liquidity / quote.price if quote.price else Decimal(0),
+def _report(pairs: int, offers: Offers, started: Sequence[_Started], expired: int) -> TickReport:
+    order_ids = [order_id for some in started for order_id in some.order_ids]
+    return TickReport(
+        pairs=pairs,
+        quotes=offers.quotes,
+        asked_again=offers.asked_again,
+        released=len(order_ids),
+        expired=expired,
+        left_to_reconciler=sum(some.left_to_reconciler for some in started),
+        order_ids=order_ids,
     )
-
-
-def _fine_size(price: VenuePrice | None, token: str) -> Decimal:
-    """Return the least size to ask with, given what the last answer told of the pool."""
-    if price is None:
-        return FIRST_FINE_SIZE
-    unit = Decimal(1).scaleb(-TOKENS[token].decimals)
-    return (price.liquidity_in * FINE_SHARE).quantize(unit, ROUND_UP)

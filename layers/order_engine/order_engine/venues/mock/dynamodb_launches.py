@@ -6,8 +6,8 @@ from typing import Any
 
 from order_engine.adapters.aws import client
 from order_engine.clock import Clock, timestamp_text
+from order_engine.domain.orders import VenueName
 from order_engine.errors import VenueUnavailable
-from order_engine.settings import VenueName
 
 UNKNOWN_FOR = timedelta(milliseconds=250)
 """How long 'no such pool' is believed before asking again; an opening is believed for good."""

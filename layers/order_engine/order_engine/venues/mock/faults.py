@@ -11,6 +11,7 @@ from enum import StrEnum
 from hashlib import blake2b
 
 from order_engine.settings import MockSettings
+from order_engine.venues.registry import venue_names
 
 
 class Fault(StrEnum):
@@ -45,7 +46,7 @@ class AttemptKey:
 
 
 _SCRIPT = re.compile(
-    rf"(?P<fault>{'|'.join(Fault)})(\*(?P<attempts>\d{{1,9}}))?(@(?P<venue>raydium|meteora))?-"
+    rf"(?P<fault>{'|'.join(Fault)})(\*(?P<attempts>\d{{1,9}}))?(@(?P<venue>[a-z][a-z0-9]*))?-"
 )
 
 
@@ -67,7 +68,7 @@ class ScriptedFate:
 def scripted_fate(client_order_id: str | None) -> ScriptedFate | None:
     """Parse ``<fault>[*<attempts>][@<venue>]-<anything>``; other ids script nothing."""
     match = _SCRIPT.match(client_order_id or "")
-    if match is None:
+    if match is None or match["venue"] not in (None, *venue_names()):
         return None
     attempts = match["attempts"]
     return ScriptedFate(

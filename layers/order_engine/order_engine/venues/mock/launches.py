@@ -7,8 +7,8 @@ from typing import Annotated, Protocol
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from order_engine.domain.orders import VenueName
 from order_engine.domain.tokens import TOKENS
-from order_engine.settings import VenueName
 
 
 def _launchable(symbol: str) -> str:

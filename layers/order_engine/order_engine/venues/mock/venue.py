@@ -2,21 +2,40 @@
 
 import base64
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from order_engine.domain.failures import FailureCode
 from order_engine.domain.money import decimal_text, from_base_units, price_of, to_base_units
+from order_engine.domain.orders import SwapTransaction, VenueName
 from order_engine.domain.tokens import TOKENS
 from order_engine.errors import VenueTimeout, VenueUnavailable
-from order_engine.settings import MockSettings, VenueName
+from order_engine.settings import MockSettings
+from order_engine.venues.contract import (
+    BuildRequest,
+    Built,
+    CheckAnswer,
+    CheckRequest,
+    Expired,
+    InsufficientLiquidity,
+    Landed,
+    NoRoute,
+    Pending,
+    Quoted,
+    QuoteRequest,
+    Reverted,
+    SendRequest,
+    Sent,
+    Unseen,
+    VenueQuote,
+)
 from order_engine.venues.mock.faults import AttemptKey, Fault, FaultPlan
 from order_engine.venues.mock.ledger import Fate, Ledger, LedgerRow
-from order_engine.venues.mock.market import Market, NoRoute
+from order_engine.venues.mock.market import Market, NoPool
 from order_engine.venues.mock.swap_errors import SwapImpossible
 
 if TYPE_CHECKING:
@@ -77,11 +96,10 @@ class MockVenue:
         self._market = market if market is not None else Market.of(settings)
         self._faults = FaultPlan.of(settings)
 
-    def quote(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def quote(self, request: QuoteRequest) -> Quoted | NoRoute | InsufficientLiquidity:
         """Price a swap at the current slot.
 
-        Answers ``quoted``, ``no_route`` or ``insufficient_liquidity``. Amounts in token units,
-        ``price`` net of fees. Without an ``orderId`` no fault strikes.
+        Amounts in token units, ``price`` net of fees. Without an ``order_id`` no fault strikes.
         """
         self._spend(self._settings.quote_latency_ms)
         key = self._attempt_key(request)
@@ -89,74 +107,70 @@ class MockVenue:
         if self._faults.strikes(Fault.QUOTE_TIMEOUT, key):
             raise VenueTimeout(f"{self.name} did not answer the quote in time")
         slot = self._current_slot()
-        token_in, token_out = request["tokenIn"], request["tokenOut"]
-        amount_in = Decimal(request["amountIn"])
+        token_in, token_out, amount_in = request.token_in, request.token_out, request.amount_in
         try:
             swap = self._market.swap(
                 token_in, token_out, _units(amount_in, token_in), self.name, slot
             )
-        except NoRoute as no_route:
-            return {"outcome": "no_route", "detail": str(no_route)}
+        except NoPool as no_pool:
+            return NoRoute(detail=str(no_pool))
         except SwapImpossible as impossible:
             return self._insufficient_liquidity(impossible)
-        decimals_out = TOKENS[token_out].decimals
+        decimals_in, decimals_out = TOKENS[token_in].decimals, TOKENS[token_out].decimals
         amount_out = from_base_units(swap.amount_out, decimals_out)
-        return {
-            "outcome": "quoted",
-            "quote": {
-                "dex": self.name,
-                "price": decimal_text(price_of(amount_out, amount_in)),
-                "amountOut": decimal_text(amount_out),
-                "feePct": _percent(swap.fee_fraction),
-                "priceImpactPct": _percent(swap.price_impact),
-                "liquidity": decimal_text(from_base_units(swap.liquidity, decimals_out)),
-                "slot": slot,
-            },
-        }
+        return Quoted(
+            quote=VenueQuote(
+                dex=self.name,
+                price=price_of(amount_out, amount_in),
+                amount_out=amount_out,
+                fee_pct=_percent(swap.fee_fraction),
+                price_impact_pct=_percent(swap.price_impact),
+                liquidity=from_base_units(swap.liquidity, decimals_out),
+                slot=slot,
+                spot_price=_decimal(swap.spot_price * Fraction(10**decimals_in, 10**decimals_out)),
+            )
+        )
 
-    def build(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def build(self, request: BuildRequest) -> Built | NoRoute | InsufficientLiquidity:
         """Build and sign the swap's transaction.
 
-        Answers ``built``, ``no_route`` or ``insufficient_liquidity``. The transaction is valid up
-        to the block height ``expiry_blocks`` from now, and its signature is a function of its
-        bytes: the same build in the same slot gives the same transaction.
+        The transaction is valid up to the block height ``expiry_blocks`` from now, and its
+        signature is a function of its bytes: the same build in the same slot gives the same
+        transaction.
         """
         self._spend(self._settings.build_latency_ms)
         self._raise_when_down(self._attempt_key(request))
         slot = self._current_slot()
-        token_in, token_out = request["tokenIn"], request["tokenOut"]
-        amount_in = Decimal(request["amountIn"])
+        token_in, token_out, amount_in = request.token_in, request.token_out, request.amount_in
         try:
             self._market.swap(token_in, token_out, _units(amount_in, token_in), self.name, slot)
-        except NoRoute as no_route:
-            return {"outcome": "no_route", "detail": str(no_route)}
+        except NoPool as no_pool:
+            return NoRoute(detail=str(no_pool))
         except SwapImpossible as impossible:
             return self._insufficient_liquidity(impossible)
-        min_amount_out = Decimal(request["minAmountOut"])
-        _units(min_amount_out, token_out)
+        _units(request.min_amount_out, token_out)
         swap = _SignedSwap(
-            order_id=request["orderId"],
-            client_order_id=request.get("clientOrderId"),
-            attempt=request["attempt"],
+            order_id=request.order_id,
+            client_order_id=request.client_order_id,
+            attempt=request.attempt,
             venue=self.name,
             token_in=token_in,
             token_out=token_out,
             amount_in=decimal_text(amount_in),
-            min_amount_out=decimal_text(min_amount_out),
+            min_amount_out=decimal_text(request.min_amount_out),
             last_valid_block_height=slot + self._settings.expiry_blocks,
         )
         payload = _encode(swap)
-        return {
-            "outcome": "built",
-            "transaction": {
-                "signature": _signature_of(payload),
-                "payload": base64.b64encode(payload).decode(),
-                "lastValidBlockHeight": swap.last_valid_block_height,
-                "venue": self.name,
-            },
-        }
+        return Built(
+            transaction=SwapTransaction(
+                signature=_signature_of(payload),
+                payload=base64.b64encode(payload).decode(),
+                last_valid_block_height=swap.last_valid_block_height,
+                venue=self.name,
+            )
+        )
 
-    def send(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def send(self, request: SendRequest) -> Sent:
         """Send a signed transaction; only the first send of a signature has an effect.
 
         Always answers ``sent``, with the seconds after which a check is worthwhile: as on the
@@ -165,7 +179,7 @@ class MockVenue:
         does not carry the signature.
         """
         self._spend(self._settings.send_latency_ms)
-        swap, signature = self._read_transaction(request)
+        swap, signature = self._read_transaction(request.transaction)
         self._raise_when_down(swap.key)
         self._lose_first_send(swap, signature)
         row = self._settle(swap, signature, self._current_slot())
@@ -173,16 +187,16 @@ class MockVenue:
         if existing is None and self._faults.strikes(Fault.SEND_TIMEOUT_LANDED, swap.key):
             raise VenueTimeout(f"{self.name} did not acknowledge the transaction in time")
         stored = existing or row
-        return {"outcome": "sent", "checkAfterSeconds": self._seconds_until_check(swap, stored)}
+        return Sent(check_after_seconds=self._seconds_until_check(swap, stored))
 
-    def check(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def check(self, request: CheckRequest) -> CheckAnswer:
         """Look up what became of a transaction.
 
-        Answers ``landed``, ``reverted``, ``expired`` (all final), ``pending``, or ``unseen`` when
-        the chain does not know the signature though it is still valid: send it again.
+        ``Landed``, ``Reverted`` and ``Expired`` are final; ``Unseen`` when the chain does not know
+        the signature though it is still valid: send it again.
         """
         self._spend(self._settings.check_latency_ms)
-        swap, signature = self._read_transaction(request)
+        swap, signature = self._read_transaction(request.transaction)
         self._raise_when_down(swap.key)
         row = self._ledger.get(signature)
         slot = self._current_slot()
@@ -190,12 +204,12 @@ class MockVenue:
             expired = self._expired_row(swap, signature)
             row = self._ledger.put_if_absent(expired) or expired
         if row is None:
-            return {"outcome": "unseen", "checkAfterSeconds": 1}
+            return Unseen()
         if row.landing_slot is not None and row.landing_slot <= slot:
             return _landing_answer(row)
         if row.landing_slot is None and slot > row.last_valid_block_height:
-            return {"outcome": "expired"}
-        return {"outcome": "pending", "checkAfterSeconds": self._seconds_until_check(swap, row)}
+            return Expired()
+        return Pending(check_after_seconds=self._seconds_until_check(swap, row))
 
     @property
     def _ledger(self) -> Ledger:
@@ -210,26 +224,22 @@ class MockVenue:
     def _current_slot(self) -> int:
         return self._market.slot_at(self._clock.now())
 
-    def _attempt_key(self, request: Mapping[str, Any]) -> AttemptKey | None:
-        order_id = request.get("orderId")
-        if order_id is None:
+    def _attempt_key(self, request: QuoteRequest | BuildRequest) -> AttemptKey | None:
+        if request.order_id is None:
             return None
-        return AttemptKey(
-            order_id, request.get("clientOrderId"), request.get("attempt", 1), self.name
-        )
+        return AttemptKey(request.order_id, request.client_order_id, request.attempt, self.name)
 
     def _raise_when_down(self, key: AttemptKey | None) -> None:
         if self._faults.strikes(Fault.VENUE_DOWN, key):
             raise VenueUnavailable(f"{self.name} is down")
 
-    def _insufficient_liquidity(self, reason: SwapImpossible) -> dict[str, Any]:
-        return {"outcome": "insufficient_liquidity", "detail": f"{self.name}: {reason}"}
+    def _insufficient_liquidity(self, reason: SwapImpossible) -> InsufficientLiquidity:
+        return InsufficientLiquidity(detail=f"{self.name}: {reason}")
 
-    def _read_transaction(self, request: Mapping[str, Any]) -> tuple[_SignedSwap, str]:
-        transaction = request["transaction"]
-        payload = base64.b64decode(transaction["payload"], validate=True)
+    def _read_transaction(self, transaction: SwapTransaction) -> tuple[_SignedSwap, str]:
+        payload = base64.b64decode(transaction.payload, validate=True)
         signature = _signature_of(payload)
-        if signature != transaction["signature"]:
+        if signature != transaction.signature:
             raise ValueError("the transaction's signature does not match its payload")
         swap = _decode(payload)
         if swap.venue != self.name:
@@ -265,8 +275,8 @@ class MockVenue:
                 self.name,
                 landing_slot,
             )
-        except NoRoute as no_route:
-            return replace(reverted, error=FailureCode.NO_ROUTE, detail=str(no_route))
+        except NoPool as no_pool:
+            return replace(reverted, error=FailureCode.NO_ROUTE, detail=str(no_pool))
         except SwapImpossible as impossible:
             return replace(
                 reverted, error=FailureCode.INSUFFICIENT_LIQUIDITY, detail=str(impossible)
@@ -312,10 +322,12 @@ class MockVenue:
         return max(1, min(seconds, _LONGEST_CHECK_INTERVAL_SECONDS))
 
 
-def _landing_answer(row: LedgerRow) -> dict[str, Any]:
-    if row.fate is Fate.LANDED:
-        return {"outcome": "landed", "amountOut": row.amount_out, "slot": row.landing_slot}
-    return {"outcome": "reverted", "code": row.error, "detail": row.detail}
+def _landing_answer(row: LedgerRow) -> Landed | Reverted:
+    if row.fate is Fate.LANDED and row.amount_out is not None:
+        return Landed(amount_out=Decimal(row.amount_out), slot=row.landing_slot)
+    return Reverted(
+        code=FailureCode(row.error or FailureCode.VENUE_REJECTED), detail=row.detail or ""
+    )
 
 
 def _slots_of(duration_ms: int, slot_ms: int) -> int:
@@ -326,16 +338,21 @@ def _slots_of(duration_ms: int, slot_ms: int) -> int:
 def _units(amount: Decimal, symbol: str) -> int:
     token = TOKENS.get(symbol)
     if token is None:
-        raise NoRoute(f"unknown token {symbol}")
+        raise NoPool(f"unknown token {symbol}")
     return to_base_units(amount, token.decimals)
 
 
-def _percent(fraction: Fraction) -> str:
+def _percent(fraction: Fraction) -> Decimal:
     """Return a fraction as percent with at most four decimals."""
     percent = _PERCENT_CONTEXT.divide(
         Decimal(fraction.numerator * 100), Decimal(fraction.denominator)
     )
-    return decimal_text(percent.quantize(_PERCENT_QUANTUM, ROUND_HALF_EVEN, _PERCENT_CONTEXT))
+    return percent.quantize(_PERCENT_QUANTUM, ROUND_HALF_EVEN, _PERCENT_CONTEXT)
+
+
+def _decimal(fraction: Fraction) -> Decimal:
+    """Return a price with at most 18 decimals."""
+    return price_of(Decimal(fraction.numerator), Decimal(fraction.denominator))
 
 
 def _encode(swap: _SignedSwap) -> bytes:

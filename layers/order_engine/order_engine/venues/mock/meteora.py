@@ -1,4 +1,4 @@
-"""Swap maths of Meteora's DLMM pools: liquidity in price bins, base plus variable fee, integers.
+"""Meteora: DLMM pools, that is liquidity in price bins, base plus variable fee, integers.
 
 Sources: ``dlmm-sdk``, ``commons/src/math/u64x64_math.rs`` and ``price_math.rs`` (bin price as
 Q64.64), ``commons/src/extensions/bin.rs`` (amounts within one bin), ``extensions/lb_pair.rs``
@@ -8,9 +8,20 @@ over the bins). Token X is the base, token Y the quote; a bin's price is Y per X
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Context, Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
+from order_engine.domain.tokens import Token
+from order_engine.venues.mock.pools import (
+    MAJORS,
+    STABLECOINS,
+    PoolSwap,
+    PoolView,
+    pair_depth_usd,
+    units_worth,
+)
 from order_engine.venues.mock.swap_errors import AmountTooSmall, InsufficientLiquidity
 
 SCALE_BITS = 64
@@ -25,6 +36,15 @@ MAX_TOKEN_AMOUNT = 2**64 - 1
 _U128_MAX = 2**128 - 1
 _MAX_EXPONENT = 0x80000
 _VARIABLE_FEE_SCALE = 100_000_000_000
+
+_LOGARITHM = Context(prec=50)
+_BIN_DEPTH_SHARE = 50
+"""The active bin holds a fiftieth of the pair's depth on each side."""
+_BIN_DECAY = Fraction(97, 100)
+_BINS_PER_SIDE = 150
+_FILTER_PERIOD_SECONDS = 30
+_REDUCTION_FACTOR_BPS = 5_000
+"""DLMM volatility memory: the references renew every filter period, halved each time."""
 
 
 class Bin(NamedTuple):
@@ -214,3 +234,91 @@ def _swap_in_bin(
     else:
         given = (amount_after_fee << SCALE_BITS) // price
     return amount_left, min(given, available), fee
+
+
+def pool_of(view: PoolView) -> DlmmPool:
+    """Return the pair's pool of ``base`` (X) and ``quote`` (Y).
+
+    The volatility references are those of a pool that is traded all the time: the index
+    reference is the active bin at the start of the filter period, the volatility reference
+    what was left of the movement in the period before.
+    """
+    bin_step = _bin_step(view.base, view.quote)
+    period_slots = max(1, _FILTER_PERIOD_SECONDS * 1000 // view.slot_ms)
+    period_start = view.slot - view.slot % period_slots
+    active_id, reference_id, earlier_id = (
+        _active_bin_id(view.unit_price(at), bin_step)
+        for at in (view.slot, period_start, period_start - period_slots)
+    )
+    fees = FeeParameters()
+    moved = abs(reference_id - earlier_id) * BASIS_POINT_MAX
+    remembered = min(moved, fees.max_volatility_accumulator) * _REDUCTION_FACTOR_BPS
+    return DlmmPool(
+        bin_step=bin_step,
+        active_id=active_id,
+        bins=_bins_around(active_id, view.base, view.quote),
+        index_reference=reference_id,
+        volatility_reference=remembered // BASIS_POINT_MAX,
+        fees=fees,
+    )
+
+
+def swap(view: PoolView, amount_in: int) -> PoolSwap:
+    """Compute the swap at the pair's pool; raises what ``swap_exact_in`` raises."""
+    pool = pool_of(view)
+    result = swap_exact_in(pool, amount_in, swap_for_y=view.sells_base)
+    held_x = sum(held.amount_x for held in pool.bins.values())
+    held_y = sum(held.amount_y for held in pool.bins.values())
+    spot = pool.spot_price
+    return PoolSwap(
+        amount_out=result.amount_out,
+        fee_fraction=Fraction(result.fee, result.amount_in),
+        price_impact=result.price_impact,
+        liquidity=int(held_x * spot) + held_y if view.sells_base else held_x + int(held_y / spot),
+        spot_price=spot if view.sells_base else 1 / spot,
+    )
+
+
+def _active_bin_id(price: Fraction, bin_step: int) -> int:
+    """Return the bin nearest to the price: ``round(ln(price) / ln(1 + step / 10000))``."""
+    logarithm = _LOGARITHM.subtract(
+        _LOGARITHM.ln(Decimal(price.numerator)), _LOGARITHM.ln(Decimal(price.denominator))
+    )
+    return int(_LOGARITHM.divide(logarithm, _bin_width(bin_step)).to_integral_value())
+
+
+@lru_cache(maxsize=16)
+def _bin_width(bin_step: int) -> Decimal:
+    return _LOGARITHM.ln(1 + Decimal(bin_step) / BASIS_POINT_MAX)
+
+
+@lru_cache(maxsize=4)
+def _decays() -> tuple[Fraction, ...]:
+    return tuple(_BIN_DECAY**distance for distance in range(_BINS_PER_SIDE + 1))
+
+
+@lru_cache(maxsize=256)
+def _bin_amounts(base: Token, quote: Token) -> tuple[tuple[int, int], ...]:
+    """Return (X, Y) of a bin by its distance from the active bin, ``floor(depth * 0.97^k)``."""
+    depth = Fraction(pair_depth_usd(base, quote), _BIN_DEPTH_SHARE)
+    depth_x, depth_y = units_worth(depth, base), units_worth(depth, quote)
+    return tuple((int(depth_x * decay), int(depth_y * decay)) for decay in _decays())
+
+
+def _bins_around(active_id: int, base: Token, quote: Token) -> dict[int, Bin]:
+    """Return the bins: Y below the active bin, X above it, both in it."""
+    amounts = _bin_amounts(base, quote)
+    bins = {active_id: Bin(*amounts[0])}
+    for distance in range(1, len(amounts)):
+        amount_x, amount_y = amounts[distance]
+        bins[active_id - distance] = Bin(0, amount_y)
+        bins[active_id + distance] = Bin(amount_x, 0)
+    return bins
+
+
+def _bin_step(base: Token, quote: Token) -> int:
+    """Return the bin step in basis points: finer, the steadier the pair."""
+    symbols = {base.symbol, quote.symbol}
+    if symbols <= STABLECOINS:
+        return 1
+    return 10 if symbols <= MAJORS else 20

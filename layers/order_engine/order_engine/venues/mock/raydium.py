@@ -1,4 +1,4 @@
-"""Swap maths of Raydium's AMM v4 pools: constant product, fee on the input, integers only.
+"""Raydium: AMM v4 pools, that is constant product, fee on the input, integers only.
 
 Sources: ``raydium-amm``, ``program/src/processor.rs`` (``process_swap_base_in``: the fee is the
 ceiling of ``amount_in * 25 / 10000`` and is taken before the swap) and ``program/src/math.rs``
@@ -8,7 +8,9 @@ ceiling of ``amount_in * 25 / 10000`` and is taken before the swap) and ``progra
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import isqrt
 
+from order_engine.venues.mock.pools import PoolSwap, PoolView, pair_depth_usd, units_worth
 from order_engine.venues.mock.swap_errors import AmountTooSmall, InsufficientLiquidity
 
 FEE_NUMERATOR = 25
@@ -44,7 +46,7 @@ class AmmSwap:
     price_impact: Fraction
 
 
-def swap_exact_in(pool: AmmPool, amount_in: int) -> AmmSwap:
+def swap_exact_in(pool: AmmPool, amount_in: int, fee_numerator: int = FEE_NUMERATOR) -> AmmSwap:
     """Compute the swap of exactly ``amount_in`` base units.
 
     ``fee = ceil(dx * 25 / 10000)``; ``out = floor(Rout * (dx - fee) / (Rin + dx - fee))``;
@@ -57,7 +59,7 @@ def swap_exact_in(pool: AmmPool, amount_in: int) -> AmmSwap:
         raise ValueError("amount_in must be positive")
     if amount_in > MAX_TOKEN_AMOUNT:
         raise InsufficientLiquidity("amount exceeds the range of a token account")
-    fee = -(-amount_in * FEE_NUMERATOR // FEE_DENOMINATOR)
+    fee = -(-amount_in * fee_numerator // FEE_DENOMINATOR)
     amount_after_fee = amount_in - fee
     amount_out = pool.reserve_out * amount_after_fee // (pool.reserve_in + amount_after_fee)
     if amount_out == 0:
@@ -69,4 +71,32 @@ def swap_exact_in(pool: AmmPool, amount_in: int) -> AmmSwap:
         amount_out=amount_out,
         fee=fee,
         price_impact=(spot - execution) / spot,
+    )
+
+
+def pool_of(view: PoolView) -> AmmPool:
+    """Return the pair's pool, seen from the one who sells ``base``.
+
+    The product of the reserves is constant; their ratio is the price of the slot.
+    """
+    depth = pair_depth_usd(view.base, view.quote)
+    product = units_worth(depth, view.base) * units_worth(depth, view.quote)
+    price = view.unit_price(view.slot)
+    reserve_base = isqrt(product * price.denominator // price.numerator)
+    reserve_quote = reserve_base * price.numerator // price.denominator
+    return AmmPool(reserve_in=reserve_base, reserve_out=reserve_quote)
+
+
+def swap(view: PoolView, amount_in: int, fee_numerator: int = FEE_NUMERATOR) -> PoolSwap:
+    """Compute the swap at the pair's pool; raises what ``swap_exact_in`` raises."""
+    pool = pool_of(view)
+    if not view.sells_base:
+        pool = AmmPool(pool.reserve_out, pool.reserve_in)
+    result = swap_exact_in(pool, amount_in, fee_numerator)
+    return PoolSwap(
+        amount_out=result.amount_out,
+        fee_fraction=Fraction(fee_numerator, FEE_DENOMINATOR),
+        price_impact=result.price_impact,
+        liquidity=2 * pool.reserve_out,
+        spot_price=pool.spot_price,
     )

@@ -1,0 +1,45 @@
+"""How fast resting orders are released, and how many quotes a tick may ask for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Bound what one tick does.
+
+    ``rotation`` counts the ticks: by it, pairs take turns.
+    """
+
+    releases_per_tick: int = 50
+    in_flight: int = 50
+    quotes_per_tick: int = 20
+    rotation: Callable[[], int] = lambda: 0
+
+    def room(self, in_flight: int) -> int:
+        """Return how many paced orders may be released now."""
+        return max(0, min(self.releases_per_tick, self.in_flight - in_flight))
+
+    def pairs_per_tick(self, venues: int) -> int:
+        """Return for how many pairs that many venues can be asked."""
+        return max(1, self.quotes_per_tick // max(1, venues))
+
+    def shares(self, urgent: int, paced: int, *, most: int, turn: int) -> tuple[int, int]:
+        """Share ``most`` pairs of a tick among urgent and paced ones; neither shuts out the other.
+
+        Half of the tick is kept for paced pairs, as far as there are any; one that serves a single
+        pair serves them in turn.
+        """
+        if most == 1 and urgent and paced:
+            return (0, 1) if turn % 2 else (1, 0)
+        first = min(urgent, most - min(paced, most // 2))
+        return first, min(paced, most - first)
+
+
+def in_turn[Pair](pairs: Sequence[Pair], most: int, turn: int) -> list[Pair]:
+    """Return the ``most`` pairs whose turn it is; each is the first of them in its turn."""
+    if not pairs or not most:
+        return []
+    step = most if len(pairs) > most else 1
+    start = turn * step % len(pairs)
+    return [*pairs[start:], *pairs[:start]][:most]
