@@ -129,6 +129,10 @@ lint: environment .venv-checkov/.requirements ## Check format, lint, types and t
 	@.venv/bin/uv pip install --quiet --python .venv-checkov/bin/python --requirement $<
 	@cp $< $@
 
+.PHONY: state-machine
+state-machine: environment ## Render the state machine that AWS takes from its YAML.
+	$(PYTHON_RUN) statemachine/render.py
+
 .PHONY: format
 format: environment ## Format the code and fix what the linter can.
 	.venv/bin/ruff format .
