@@ -114,9 +114,9 @@ lint: environment .venv-checkov/.requirements ## Check format, lint, types and t
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	PYTHONPATH=layers/order_engine .venv/bin/lint-imports --no-cache
-	.venv/bin/mypy layers/order_engine/order_engine local benchmarks
+	.venv/bin/mypy layers/order_engine/order_engine local benchmarks statemachine tests
 	@for folder in functions/*/; do \
-		MYPYPATH=layers/order_engine:$$folder .venv/bin/mypy $$folder*.py || exit 1; \
+		MYPYPATH=layers/order_engine:$$folder .venv/bin/mypy $$(find $$folder -name '*.py') || exit 1; \
 	done
 	.venv/bin/cfn-lint template.yaml
 	.venv/bin/sam validate --lint --template template.yaml --region us-east-1

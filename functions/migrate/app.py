@@ -1,17 +1,13 @@
 """Apply the SQL migrations when the stack is deployed (CloudFormation custom resource)."""
 
 import json
-import os
 import urllib.request
 from typing import Any
 
-from order_engine import telemetry
-from order_engine.adapters.postgres.connection import connect
-from order_engine.adapters.postgres.migrate import migrate
-from order_engine.adapters.secrets import DatabaseSecret
-from order_engine.settings import DatabaseSettings
+from order_engine import bootstrap
+from order_engine.telemetry import Telemetry
 
-logger = telemetry.function_logger()
+telemetry = Telemetry()
 
 # Constant, so that an update never looks like a replacement that CloudFormation would clean up.
 PHYSICAL_RESOURCE_ID = "order-engine-schema"
@@ -20,16 +16,14 @@ ANSWER_TIMEOUT_S = 10
 
 def handler(event: dict[str, Any], context: Any) -> None:
     """Migrate on create and update, do nothing on delete, and answer whatever happens."""
-    status, reason = "FAILED", f"see the log stream {context.log_stream_name}"
-    try:
-        if event["RequestType"] != "Delete":
-            settings = DatabaseSettings.from_environment(os.environ)
-            with connect(DatabaseSecret(settings.database_secret_arn)) as connection:
-                applied = migrate(connection)
-            logger.info("migrated", applied=applied)
-        status, reason = "SUCCESS", "the schema is current"
-    finally:
-        answer(event, status, reason)
+    with telemetry.invocation(context):
+        status, reason = "FAILED", f"see the log stream {context.log_stream_name}"
+        try:
+            if event["RequestType"] != "Delete":
+                telemetry.logger.info("migrated", applied=bootstrap.migrate_database())
+            status, reason = "SUCCESS", "the schema is current"
+        finally:
+            answer(event, status, reason)
 
 
 def answer(event: dict[str, Any], status: str, reason: str) -> None:
@@ -49,4 +43,4 @@ def answer(event: dict[str, Any], status: str, reason: str) -> None:
         headers={"Content-Type": ""},
     )
     with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT_S) as response:  # noqa: S310
-        logger.info("answered", status=status, http_status=response.status)
+        telemetry.logger.info("answered", status=status, http_status=response.status)

@@ -20,8 +20,8 @@ from local.launch import launch, pool_created
 from local.stack import Stack
 from order_engine.domain.money import from_base_units, price_of, to_base_units
 from order_engine.domain.tokens import TOKENS
-from order_engine.settings import MockSettings
 from order_engine.venues.mock.market import Market
+from order_engine.venues.mock.settings import MockSettings
 from order_engine.venues.registry import venue_names
 
 TICK_SECONDS = 2

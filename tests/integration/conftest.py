@@ -1,6 +1,5 @@
 """The functions with a real Postgres, and moto in the place of the other AWS services."""
 
-import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -12,10 +11,11 @@ from urllib.parse import urlencode
 
 import pytest
 from moto import mock_aws
+from tests.support.functions import import_app
+from tests.support.functions import load_function as load_function_module
 
+from order_engine import bootstrap
 from order_engine.adapters import aws
-from order_engine.adapters.postgres import connection as postgres
-from order_engine.adapters.secrets import DatabaseSecret
 
 REPOSITORY = Path(__file__).parents[2]
 API_FUNCTION = REPOSITORY / "functions" / "api"
@@ -54,7 +54,6 @@ class Api:
     """Invoke the api function as the gateways do."""
 
     app: ModuleType
-    services: ModuleType
 
     def invoke(self, event: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = self.app.handler(event, None)
@@ -119,19 +118,23 @@ class CurrentOutput:
         sys.stdout.flush()
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_kept() -> Iterator[None]:
+    """Have no test find what another has composed."""
+    bootstrap.reset()
+    yield
+    bootstrap.reset()
+
+
 @pytest.fixture(scope="session")
-def _api_modules() -> Iterator[tuple[ModuleType, ModuleType]]:
+def _api_module() -> Iterator[ModuleType]:
     """Import the function once, as Lambda does: from its own folder, by the name ``app``."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POWERTOOLS_SERVICE_NAME", "api")
         patch.setenv("POWERTOOLS_METRICS_NAMESPACE", "OrderEngine")
         patch.syspath_prepend(API_FUNCTION)
-        spec = importlib.util.spec_from_file_location("api_app", API_FUNCTION / "app.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        yield module, sys.modules["api_services"]
+        module = import_app("api")
+        yield module
 
 
 @pytest.fixture
@@ -152,6 +155,7 @@ def order_services(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
             roleArn="arn:aws:iam::123456789012:role/orders",
         )
         _create_stream_table()
+        _create_ledger_table()
         yield {
             "DATABASE_SECRET_ARN": secret["ARN"],
             "ORDER_STREAM_TABLE": STREAM_TABLE,
@@ -161,39 +165,26 @@ def order_services(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
             "WEBSOCKET_URL": "wss://stream.example.com/live",
             "CALLER_REQUIRED": "false",
             "MOCK_SEED": "42",
+            "LEDGER_TABLE": LEDGER_TABLE,
         }
     aws.client.cache_clear()
 
 
 @pytest.fixture
 def start_api(
-    _api_modules: tuple[ModuleType, ModuleType],
-    order_services: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Callable[..., Api]]:
+    _api_module: ModuleType, order_services: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Api]:
     """Start the function with changes to its environment."""
-    app, services = _api_modules
-    caches = [
-        services.settings, services.orders, services.stream, services.acceptance,
-        services.queries, services.venues,
-    ]  # fmt: skip
-
-    def forget() -> None:
-        if services.orders.cache_info().currsize:
-            services.orders()._database.close()
-        for cached in caches:
-            cached.cache_clear()
 
     def start(**changes: str) -> Api:
-        forget()
-        telemetry = sys.modules["api_telemetry"]
-        monkeypatch.setattr(telemetry.logger.registered_handler, "stream", CurrentOutput())
+        bootstrap.reset()
+        logger = sys.modules["api_telemetry"].logger
+        monkeypatch.setattr(logger.registered_handler, "stream", CurrentOutput())
         for name, value in {**order_services, **changes}.items():
             monkeypatch.setenv(name, value)
-        return Api(app, services)
+        return Api(_api_module)
 
-    yield start
-    forget()
+    return start
 
 
 @pytest.fixture
@@ -217,43 +208,30 @@ class Function:
 @pytest.fixture
 def load_function(
     order_services: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Function]]:
+) -> Callable[..., Function]:
     """Import a function afresh, as a cold start with changes to its environment does."""
+
+    def start(name: str, **changes: str) -> Function:
+        defaults = {
+            "POWERTOOLS_SERVICE_NAME": name,
+            "POWERTOOLS_METRICS_NAMESPACE": "OrderEngine",
+        }
+        for variable, value in {**order_services, **defaults, **changes}.items():
+            monkeypatch.setenv(variable, value)
+        module = load_function_module(name)
+        monkeypatch.setattr(module.telemetry.logger.registered_handler, "stream", CurrentOutput())
+        return Function(module)
+
+    return start
+
+
+def _create_ledger_table() -> None:
     aws.client("dynamodb").create_table(
         TableName=LEDGER_TABLE,
         BillingMode="PAY_PER_REQUEST",
         AttributeDefinitions=[{"AttributeName": "signature", "AttributeType": "S"}],
         KeySchema=[{"AttributeName": "signature", "KeyType": "HASH"}],
     )
-    connections = []
-
-    def connect(secret: DatabaseSecret) -> postgres.Connection:
-        connections.append(open_connection(secret))
-        return connections[-1]
-
-    open_connection = postgres.connect
-    monkeypatch.setattr(postgres, "connect", connect)
-
-    def load(name: str, **changes: str) -> Function:
-        defaults = {
-            "POWERTOOLS_SERVICE_NAME": name,
-            "POWERTOOLS_METRICS_NAMESPACE": "OrderEngine",
-            "LEDGER_TABLE": LEDGER_TABLE,
-        }
-        for variable, value in {**order_services, **defaults, **changes}.items():
-            monkeypatch.setenv(variable, value)
-        path = REPOSITORY / "functions" / name / "app.py"
-        spec = importlib.util.spec_from_file_location(f"{name}_app", path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        monkeypatch.setattr(module.logger.registered_handler, "stream", CurrentOutput())
-        return Function(module)
-
-    yield load
-    for connection in connections:
-        connection.close()
 
 
 def _create_stream_table() -> None:

@@ -1,6 +1,5 @@
 """The order stream's table on moto, and what its stream carries."""
 
-import importlib.util
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,21 +118,10 @@ def sample(name: str) -> dict[str, Any]:
     return value
 
 
-def load_function(name: str) -> ModuleType:
-    """Import a function afresh, as a cold start does."""
-    path = REPOSITORY / f"functions/{name}/app.py"
-    spec = importlib.util.spec_from_file_location(f"{name}_function", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def log_of(function: ModuleType) -> StringIO:
     """Have a function log into a text from now on, and return it."""
     text = StringIO()
-    function.logger.registered_handler.setStream(text)
+    function.telemetry.logger.registered_handler.setStream(text)
     return text
 
 

@@ -4,6 +4,7 @@ import base64
 import gzip
 import hashlib
 import json
+import os
 import re
 import uuid
 from collections.abc import Callable, Mapping
@@ -15,8 +16,10 @@ import pytest
 from openapi_spec_validator import validate
 from tests.integration.conftest import STREAM_TABLE, Api, sample_event
 
+from order_engine import bootstrap
 from order_engine.adapters import aws
 from order_engine.clock import timestamp_text
+from order_engine.domain.orders import Order
 from order_engine.domain.statuses import OrderStatus
 from order_engine.errors import StreamUnavailable
 from order_engine.streaming.rows import Connection
@@ -40,6 +43,12 @@ def some_user() -> str:
     return f"user-{uuid.uuid4()}"
 
 
+def stored_order(order_id: str) -> Order:
+    order = bootstrap.orders().get(order_id)
+    assert order is not None
+    return order
+
+
 def stored_orders(database: Database) -> int:
     row = database.execute("SELECT count(*) AS orders FROM orders").fetchone()
     assert row is not None
@@ -48,7 +57,7 @@ def stored_orders(database: Database) -> int:
 
 def started_executions(api: Api) -> list[str]:
     answer = aws.client("stepfunctions").list_executions(
-        stateMachineArn=api.services.settings().state_machine_arn
+        stateMachineArn=os.environ["STATE_MACHINE_ARN"]
     )
     return [execution["name"] for execution in answer["executions"]]
 
@@ -108,7 +117,7 @@ def test_an_accepted_order_is_shown_stored_announced_and_started(api: Api) -> No
         == order
     )
     assert "execution" not in order
-    assert api.services.orders().get(order_id).status is OrderStatus.PENDING
+    assert stored_order(order_id).status is OrderStatus.PENDING
     assert {"owner", "event#0000000001"} <= set(stream_rows(f"order#{order_id}"))
     assert started_executions(api) == [order_id]
 
@@ -476,7 +485,7 @@ def test_pages_show_every_order_once_newest_first(api: Api) -> None:
         query["cursor"] = page["nextCursor"]
 
     assert sorted(shown) == sorted(placed)
-    times = [api.services.orders().get(order_id).created_at for order_id in shown]
+    times = [stored_order(order_id).created_at for order_id in shown]
     assert times == sorted(times, reverse=True)
 
 
@@ -588,7 +597,7 @@ def test_a_bug_tells_the_client_nothing_and_the_log_everything(
     def fail() -> None:
         raise ZeroDivisionError("the secret of the bug")
 
-    monkeypatch.setattr(api.services.orders(), "ping", fail)
+    monkeypatch.setattr(bootstrap.orders(), "ping", fail)
 
     reply = api.get("/api/health")
 
@@ -601,7 +610,7 @@ def test_a_bug_tells_the_client_nothing_and_the_log_everything(
 def test_a_reply_that_breaks_the_document_is_a_bug(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.services.queries(), "page", lambda **_arguments: {"orders": 1})
+    monkeypatch.setattr(bootstrap.queries(), "page", lambda **_arguments: {"orders": 1})
 
     assert api.get("/api/orders").status == 500
 
@@ -838,7 +847,7 @@ def connection_id(api: Api) -> str:
 
 def open_connection(api: Api, user_id: str = "") -> str:
     connection_id = f"connection-{uuid.uuid4()}"
-    api.services.stream().register_connection(
+    bootstrap.stream().register_connection(
         Connection(connection_id, user_id), None, 0, datetime.now(UTC)
     )
     return connection_id
@@ -931,7 +940,7 @@ def test_execute_acts_for_the_connections_user(start_api: Callable[..., Api]) ->
     assert api.send(ORDER, open_connection(api, user)) is None
 
     [order_id] = started_executions(api)
-    assert api.services.orders().get(order_id).user_id == user
+    assert stored_order(order_id).user_id == user
 
 
 @pytest.mark.parametrize("user_id", ["", "alice"])
@@ -950,7 +959,7 @@ def test_an_order_whose_connection_cannot_be_subscribed_is_named(
     def refuse(*_arguments: object) -> None:
         raise StreamUnavailable("away")
 
-    monkeypatch.setattr(api.services.stream(), "subscribe_connection", refuse)
+    monkeypatch.setattr(bootstrap.stream(), "subscribe_connection", refuse)
 
     reply = api.send({"requestId": "r1", **ORDER}, connection_id)
 

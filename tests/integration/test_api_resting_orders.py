@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from tests.integration.conftest import Api
 
+from order_engine import bootstrap
 from order_engine.clock import timestamp_text
 
 ORDER = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": 1.5}
@@ -168,7 +169,8 @@ def test_authenticated_order_carries_a_ticket_for_its_stream(
     order = api.post(ORDER, claims=ALICE).json
 
     query = parse_qs(urlsplit(order["wsUrl"]).query)
-    ticket = api.services.stream().redeem_ticket(query["ticket"][0], datetime.now(UTC))
+    ticket = bootstrap.stream().redeem_ticket(query["ticket"][0], datetime.now(UTC))
+    assert ticket is not None
     assert (ticket.user_id, ticket.order_id) == ("alice", order["orderId"])
 
 
@@ -177,7 +179,8 @@ def test_stream_ticket_is_for_all_orders_of_the_caller(start_api: Callable[..., 
 
     reply = api.request("POST", "/api/stream-tickets", claims=ALICE)
 
-    ticket = api.services.stream().redeem_ticket(reply.json["ticket"], datetime.now(UTC))
+    ticket = bootstrap.stream().redeem_ticket(reply.json["ticket"], datetime.now(UTC))
+    assert ticket is not None
     assert reply.status == 201
     assert (ticket.user_id, ticket.order_id) == ("alice", None)
     assert "userId=alice" in reply.json["wsUrl"]

@@ -13,6 +13,7 @@ import pytest
 from tests.integration.conftest import Function, sample_event
 from tests.support.postgres import Orders
 
+from order_engine import bootstrap
 from order_engine.domain.orders import OrderTerms
 from order_engine.domain.transitions import NewOrder
 
@@ -125,7 +126,7 @@ def test_every_line_of_a_step_is_json_and_names_order_execution_and_request(
         engine_logger.info("from inside the engine")
         raise ZeroDivisionError
 
-    monkeypatch.setattr(function.app, "take_step", noted)
+    monkeypatch.setattr(bootstrap.lifecycle(), "take_message", noted)
     event = {**sample_event("lifecycle-route"), "orderId": order_id, "execution": order_id}
 
     with pytest.raises(ZeroDivisionError):

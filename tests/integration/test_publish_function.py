@@ -11,11 +11,11 @@ from tests.integration.stream_table import (
     StreamReader,
     event,
     lines_of,
-    load_function,
     log_of,
     sample,
     stream_table,
 )
+from tests.support.functions import load_function
 
 from order_engine.adapters.dynamodb.order_stream import OrderStream
 from order_engine.errors import StreamUnavailable

@@ -139,7 +139,9 @@ def test_ended_execution_is_followed_by_the_next_generation_at_once(
 
 
 def test_generation_that_ended_names_the_same_order(reconcile: Function, order_id: str) -> None:
-    assert reconcile.app.ended_order_id(ended(f"{order_id}-3")) == order_id
+    findings = reconcile.invoke(ended(f"{order_id}-3"))
+
+    assert findings["order_ids"] == [order_id]
 
 
 def test_ended_execution_of_an_unknown_order_changes_nothing(reconcile: Function) -> None:

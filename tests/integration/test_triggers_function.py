@@ -1,6 +1,7 @@
 """The triggers function: ticks and PoolCreated events in, released orders out."""
 
 import json
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -62,7 +63,7 @@ def placed(api: Api, fields: Json) -> str:
 
 def executions(triggers: Function) -> list[str]:
     answer = aws.client("stepfunctions").list_executions(
-        stateMachineArn=triggers.app.settings().state_machine_arn
+        stateMachineArn=os.environ["STATE_MACHINE_ARN"]
     )
     return [execution["name"] for execution in answer["executions"]]
 

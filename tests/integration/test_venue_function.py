@@ -1,4 +1,3 @@
-import importlib.util
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,6 +6,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 from moto import mock_aws
+from tests.support.functions import load_function
 
 from order_engine.adapters import aws
 from order_engine.errors import VenueTimeout, VenueUnavailable
@@ -62,13 +62,7 @@ def load_handler(dynamodb: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[...
         } | overrides
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        path = REPOSITORY / "functions/venue/app.py"
-        spec = importlib.util.spec_from_file_location(f"venue_function_{venue}", path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        handler: Handler = module.handler
+        handler: Handler = load_function("venue").handler
         return handler
 
     return load

@@ -28,7 +28,6 @@ from order_engine.execution.messages import Building
 from order_engine.execution.ports import ExecutionState
 from order_engine.execution.resting.pace import Pace, in_turn
 from order_engine.execution.resting.watch import Watch
-from order_engine.settings import MockSettings
 from order_engine.venues.contract import (
     Built,
     InsufficientLiquidity,
@@ -40,6 +39,7 @@ from order_engine.venues.contract import (
     VenueQuote,
 )
 from order_engine.venues.mock.assembly import mock_venues
+from order_engine.venues.mock.settings import MockSettings
 from order_engine.venues.mock.venue import MockVenue
 
 ONE_SOL = QuoteRequest(token_in="SOL", token_out="USDC", amount_in=Decimal(1))

@@ -9,11 +9,11 @@ from tests.integration.stream_table import (
     TABLE,
     event,
     lines_of,
-    load_function,
     log_of,
     sample,
     stream_table,
 )
+from tests.support.functions import load_function
 
 from order_engine.adapters import aws
 from order_engine.adapters.dynamodb.order_stream import OrderStream

@@ -13,7 +13,7 @@ from order_engine.domain.tokens import TOKENS
 from order_engine.domain.types import order_types
 from order_engine.venues.registry import venue_names
 
-CONSOLE = Path(__file__).parents[2] / "console"
+CONSOLE = Path(__file__).parents[2] / "functions" / "api" / "console"
 PANEL = {"light": "#ffffff", "dark": "#111821"}
 READABLE = 4.5
 """The contrast that WCAG 2.2 asks of text (AA)."""

@@ -2,7 +2,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from order_engine.settings import MockSettings
 from order_engine.venues.mock.faults import (
     AttemptKey,
     Fault,
@@ -10,6 +9,7 @@ from order_engine.venues.mock.faults import (
     ScriptedFate,
     scripted_fate,
 )
+from order_engine.venues.mock.settings import MockSettings
 
 
 def key(

@@ -13,9 +13,9 @@ from tests.support.json_venue import JsonVenue
 
 from order_engine.domain.orders import Quote, SwapTransaction, VenueName
 from order_engine.errors import VenueTimeout, VenueUnavailable
-from order_engine.settings import MockSettings
 from order_engine.venues.contract import Venue
 from order_engine.venues.mock.ledger import Fate, InMemoryLedger, LedgerRow
+from order_engine.venues.mock.settings import MockSettings
 from order_engine.venues.mock.venue import MockVenue
 from order_engine.venues.registry import venue_names
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from samcli.yamlhelper import yaml_parse  # type: ignore[import-untyped]
 
 from order_engine import settings
+from order_engine.venues.mock.settings import MockSettings
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE: dict[str, Any] = json.loads(json.dumps(yaml_parse((ROOT / "template.yaml").read_text())))
@@ -39,15 +40,22 @@ UNKNOWN_TO_EMULATOR = {
     "AWS::XRay::Group",
 }
 
+EXECUTING: list[type[BaseModel]] = [
+    settings.DatabaseSettings,
+    settings.StreamSettings,
+    settings.ExecutionSettings,
+]
+MOCK: list[type[BaseModel]] = [settings.LedgerSettings, MockSettings]
+
 SETTINGS_BY_FUNCTION: dict[str, list[type[BaseModel]]] = {
-    "ApiFunction": [settings.ApiSettings, settings.MockSettings],
-    "LifecycleFunction": [settings.LifecycleSettings],
-    "RaydiumFunction": [settings.VenueSettings, settings.MockSettings],
-    "MeteoraFunction": [settings.VenueSettings, settings.MockSettings],
-    "WebSocketFunction": [settings.WebSocketSettings],
-    "PublishFunction": [settings.PublishSettings],
-    "ReconcileFunction": [settings.ReconcileSettings, settings.MockSettings],
-    "TriggersFunction": [settings.TriggersSettings, settings.MockSettings],
+    "ApiFunction": [settings.ApiSettings, *EXECUTING, *MOCK],
+    "LifecycleFunction": [settings.DatabaseSettings, settings.StreamSettings],
+    "RaydiumFunction": [settings.VenueSettings, *MOCK],
+    "MeteoraFunction": [settings.VenueSettings, *MOCK],
+    "WebSocketFunction": [settings.WebSocketSettings, settings.StreamSettings],
+    "PublishFunction": [settings.GatewaySettings, settings.StreamSettings],
+    "ReconcileFunction": [*EXECUTING, *MOCK],
+    "TriggersFunction": [settings.PaceSettings, *EXECUTING, *MOCK],
     "MigrateFunction": [settings.DatabaseSettings],
 }
 
@@ -207,19 +215,17 @@ def test_environment_holds_every_setting_that_the_function_reads(name: str) -> N
     variables = environment(name)
 
     for model in SETTINGS_BY_FUNCTION[name]:
-        prefix = "MOCK_" if model is settings.MockSettings else ""
+        prefix = "MOCK_" if model is MockSettings else ""
         assert {f"{prefix}{field}".upper() for field in model.model_fields} <= set(variables)
 
 
 def test_mock_parameters_have_the_defaults_of_the_settings() -> None:
-    defaults = settings.MockSettings()
+    defaults = MockSettings()
     variables = TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]
 
-    for field in settings.MockSettings.model_fields:
+    for field in MockSettings.model_fields:
         parameter = PARAMETERS[variables[f"MOCK_{field}".upper()]["Ref"]]
-        given = settings.MockSettings.from_environment(
-            {f"MOCK_{field}".upper(): str(parameter["Default"])}
-        )
+        given = MockSettings.from_environment({f"MOCK_{field}".upper(): str(parameter["Default"])})
         assert given == defaults, field
 
 

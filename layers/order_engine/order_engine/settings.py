@@ -1,11 +1,9 @@
 """Typed configuration of the functions, read once from the environment."""
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, Json
-
-VolatilityName = Literal["still", "calm", "normal", "wild"]
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class EnvironmentModel(BaseModel):
@@ -30,66 +28,40 @@ class EnvironmentModel(BaseModel):
         return ""
 
 
-class MockSettings(EnvironmentModel):
-    """Profile of the mock venues and their market (variables ``MOCK_*``)."""
-
-    seed: int = 42
-    quote_latency_ms: int = Field(default=200, ge=0)
-    build_latency_ms: int = Field(default=50, ge=0)
-    send_latency_ms: int = Field(default=50, ge=0)
-    check_latency_ms: int = Field(default=20, ge=0)
-    landing_ms: int = Field(default=800, ge=0)
-    slot_ms: int = Field(default=400, gt=0)
-    expiry_blocks: int = Field(default=150, gt=0)
-    volatility: VolatilityName = "normal"
-    faults: dict[str, float] | Json[dict[str, float]] = Field(default_factory=dict)
-    scripted_fates: bool = False
-    launches: dict[str, AwareDatetime] | Json[dict[str, AwareDatetime]] = Field(
-        default_factory=dict
-    )
-
-    @classmethod
-    def _prefix(cls) -> str:
-        return "mock_"
-
-
 class DatabaseSettings(EnvironmentModel):
     """Where the database's secret is."""
 
     database_secret_arn: str
 
 
-class LifecycleSettings(DatabaseSettings):
-    """Settings of the functions that move orders and stream their events."""
+class StreamSettings(EnvironmentModel):
+    """Where the order stream is."""
 
     order_stream_table: str
 
 
-class ExecutionSettings(LifecycleSettings):
-    """Settings of the functions that also start executions."""
+class ExecutionSettings(EnvironmentModel):
+    """Where executions are started."""
 
     state_machine_arn: str
 
 
-class ReconcileSettings(ExecutionSettings):
-    """Settings of the ``reconcile`` function."""
+class LedgerSettings(EnvironmentModel):
+    """Where the mock chain keeps its transactions and pools."""
 
     ledger_table: str
 
 
-class TriggersSettings(ExecutionSettings):
-    """Settings of the ``triggers`` function; the pace of releases is per tick."""
+class PaceSettings(EnvironmentModel):
+    """How much one tick of the watch may do."""
 
-    ledger_table: str
     releases_per_tick: int = Field(default=50, ge=1)
     releases_in_flight: int = Field(default=50, ge=1)
     quotes_per_tick: int = Field(default=20, ge=2)
 
 
-class ApiSettings(ExecutionSettings):
-    """Settings of the ``api`` function."""
-
-    ledger_table: str = ""
+class ApiSettings(EnvironmentModel):
+    """What only the api function is told."""
 
     admission_limit: int = Field(default=25, ge=0)
     websocket_url: str
@@ -98,21 +70,18 @@ class ApiSettings(ExecutionSettings):
 
 
 class VenueSettings(EnvironmentModel):
-    """Settings of a venue function."""
+    """Which venue a venue function is."""
 
     venue: str
-    ledger_table: str
 
 
 class WebSocketSettings(EnvironmentModel):
-    """Settings of the ``websocket`` function."""
+    """What only the websocket function is told."""
 
-    order_stream_table: str
     caller_required: bool = False
 
 
-class PublishSettings(EnvironmentModel):
-    """Settings of the ``publish`` function."""
+class GatewaySettings(EnvironmentModel):
+    """Where messages to WebSocket connections are posted."""
 
-    order_stream_table: str
     websocket_callback_url: str

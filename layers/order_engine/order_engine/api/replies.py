@@ -8,7 +8,8 @@ from pydantic import Field, PlainSerializer
 
 from order_engine.domain.events import OrderEvent
 from order_engine.domain.failures import FailureCode
-from order_engine.domain.orders import Amount, DomainModel, Order, Quote, Timestamp, VenueName
+from order_engine.domain.orders import Amount, DomainModel, Quote, Timestamp, VenueName
+from order_engine.domain.orders import Order as Order
 
 # Without the details that are absent, as everywhere else that an event is shown.
 _Event = Annotated[OrderEvent, PlainSerializer(lambda event: event.to_json_dict())]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 from order_engine.clock import Clock
 from order_engine.domain.changes import (
@@ -44,9 +44,11 @@ from order_engine.execution.messages import (
     Routing,
     SubmitRequest,
     WrittenDown,
+    parse_request,
 )
 from order_engine.execution.outbox import stream_outbox
 from order_engine.execution.ports import EventStream, OrderRepository
+from order_engine.measures import Measure
 from order_engine.venues.contract import AnyBuildAnswer, AnyFailure, AnyQuoteAnswer, Built, Reverted
 
 BACKOFF_CAP_S = 30
@@ -67,6 +69,42 @@ class Step:
     order: Order | None
     moved: bool = False
 
+    def to_log(self) -> dict[str, Any]:
+        """Return what the log tells of the step; of a decision, the quotes too."""
+        told = {"outcome": self.answer.outcome, "moved": self.moved}
+        order = self.order
+        if order is None:
+            return told
+        decided = self.moved and order.status is OrderStatus.BUILDING
+        return {
+            **told,
+            "attempt": order.attempt,
+            "status": order.status,
+            "chosen_dex": order.chosen_dex,
+            "error": order.error,
+            "quotes": [quote.to_json_dict() for quote in order.quotes] if decided else None,
+        }
+
+    def measures(self) -> list[Measure]:
+        """Return the business metrics of the status that the order has entered, if it has."""
+        order = self.order
+        if order is None or not self.moved:
+            return []
+        match order.status:
+            case OrderStatus.BUILDING if order.chosen_dex:
+                return [Measure(f"VenueChosen{order.chosen_dex.capitalize()}", 1)]
+            case OrderStatus.CONFIRMED:
+                lasted_ms = (order.updated_at - order.created_at).total_seconds() * 1000
+                return [
+                    Measure("OrdersConfirmed", 1),
+                    Measure("TimeToConfirm", lasted_ms, "Milliseconds"),
+                ]
+            case OrderStatus.FAILED if order.failure:
+                code = order.failure.code
+                return [Measure("OrdersFailed", 1), Measure(f"OrdersFailed_{code}", 1)]
+            case _:
+                return []
+
 
 class Lifecycle:
     """Carry out what the state machine asks of an order's state."""
@@ -75,6 +113,10 @@ class Lifecycle:
         self._orders = orders
         self._stream = stream
         self._clock = clock
+
+    def take_message(self, message: Mapping[str, Any]) -> Step:
+        """Take the step that a JSON message asks for; raise ``pydantic.ValidationError``."""
+        return self.take(parse_request(message))
 
     def take(self, request: LifecycleRequest) -> Step:
         """Take the step that a message asks for."""

@@ -6,9 +6,10 @@ some status before a final one. The reconciler is the guarantee behind every bes
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 from order_engine.clock import Clock
 from order_engine.domain.changes import Failed
@@ -26,6 +27,7 @@ from order_engine.execution.ports import (
     ExecutionState,
     ReconcilableOrders,
 )
+from order_engine.measures import Measure
 from order_engine.venues.contract import (
     CheckRequest,
     Expired,
@@ -62,6 +64,20 @@ class Findings:
     unresolved: int = 0
     oldest_age_s: float = 0
     order_ids: list[str] = field(default_factory=list)
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Return the counts for the log."""
+        return asdict(self)
+
+    def measures(self) -> list[Measure]:
+        """Return the counts as metrics."""
+        return [
+            Measure("OrdersRestarted", self.started + self.restarted),
+            Measure("OrdersGivenUp", self.given_up),
+            Measure("OrdersUnresolved", self.unresolved),
+            Measure("EventsRestreamed", self.events_streamed),
+            Measure("StuckOrderAge", self.oldest_age_s, "Seconds"),
+        ]
 
 
 class Reconciler:

@@ -23,6 +23,7 @@ from enum import Enum, auto
 from typing import Any, Protocol
 
 from order_engine.errors import StreamUnavailable
+from order_engine.measures import Measure
 from order_engine.streaming.rows import OrderRows, StoredEvent, Subscription, UserRows
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,9 @@ HOPELESS_PAUSE_SECONDS = 1.0
 the next invocation a little, too: it is the management API that does not serve."""
 
 REMEMBERED_CURSORS = 100_000
+
+MAX_MEASURED_DELAYS = 100
+"""CloudWatch takes so many values of a metric in one line of the log."""
 
 
 class PostOutcome(Enum):
@@ -180,6 +184,41 @@ class Report:
     delays_ms: list[float] = field(default_factory=list)
     order_ids: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
+
+    def to_log(self) -> dict[str, Any]:
+        """Return what the log tells of the invocation."""
+        return {
+            "order_ids": sorted(self.order_ids),
+            "events": self.events_published,
+            "greetings": self.greetings,
+            "posts_failed": self.posts_failed,
+            "removed": self.connections_removed,
+            "put_off": self.connections_put_off,
+            "unreadable": self.records_unreadable,
+            "slowest_ms": round(max(self.delays_ms, default=0)),
+        }
+
+    def measures(self) -> list[Measure]:
+        """Return the counts that are not 0 as metrics, and at most 100 of the delays."""
+        counts = {
+            "EventsPublished": self.events_published,
+            "PostsFailed": self.posts_failed,
+            "StaleConnectionsRemoved": self.connections_removed,
+            "ConnectionsPutOff": self.connections_put_off,
+            "UnreadableRecords": self.records_unreadable,
+        }
+        return [
+            *(Measure(name, count) for name, count in counts.items() if count),
+            *(
+                Measure("DeliveryDelay", delay_ms, "Milliseconds")
+                for delay_ms in self.delays_ms[:MAX_MEASURED_DELAYS]
+            ),
+        ]
+
+    def raise_if_failed(self) -> None:
+        """Raise ``StreamUnavailable`` when some partitions could not be served."""
+        if self.failed:
+            raise StreamUnavailable(f"{len(self.failed)} partitions not served")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What WebSocket clients ask for: to connect, to subscribe, to leave."""
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,6 +15,8 @@ from order_engine.streaming.rows import (
     Topic,
     subscribed_message,
 )
+
+logger = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = 8_192
 """Twenty times the longest message that makes sense; API Gateway itself takes 32 KB a frame."""
@@ -116,13 +119,15 @@ class Subscriptions:
 
         ``orderId`` (with ``afterSeq``), or else ``userId``, subscribes at once; the ``subscribed``
         message and the events come from ``publish``, for nothing can be posted before the
-        handshake is over. Raises ``StreamUnavailable``.
+        handshake is over.
         """
         try:
             connection, topic, after_seq = self._admit(connection_id, parameters)
+            self._rows.register_connection(connection, topic, after_seq, self._clock.now())
         except _ConnectRefusedError as refused:
             return refused.status, str(refused)
-        self._rows.register_connection(connection, topic, after_seq, self._clock.now())
+        except StreamUnavailable as unavailable:
+            return 503, str(unavailable)
         return 200, None
 
     def _admit(
@@ -170,9 +175,16 @@ class Subscriptions:
             raise _ConnectRefusedError(403, "the ticket is not for this order")
         return order_id
 
-    def disconnect(self, connection_id: str) -> int:
-        """Delete a connection's rows and return how many; raises ``StreamUnavailable``."""
-        return self._rows.forget_connection(connection_id)
+    def disconnect(self, connection_id: str) -> int | None:
+        """Delete a connection's rows and return how many; None while the table is away.
+
+        What is left of it goes with the first failed post, or by TTL.
+        """
+        try:
+            return self._rows.forget_connection(connection_id)
+        except StreamUnavailable:
+            logger.warning("disconnect left to TTL", exc_info=True)
+            return None
 
     def receive(self, connection_id: str, body: str | None) -> Message | None:
         """Handle a client's message and return the answer; ``None`` when ``publish`` gives it.

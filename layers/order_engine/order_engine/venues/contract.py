@@ -7,6 +7,8 @@ contract into ``VenueRejected``: a failed attempt, and not an error of the engin
 """
 
 import json
+import logging
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Protocol, assert_never
@@ -22,7 +24,17 @@ from pydantic import (
 )
 
 from order_engine.domain.failures import FailureCode
-from order_engine.domain.orders import Amount, DomainModel, Quote, SwapTransaction, Timestamp
+from order_engine.domain.orders import (
+    Amount,
+    DomainModel,
+    Quote,
+    SwapTransaction,
+    Timestamp,
+    VenueName,
+)
+from order_engine.errors import OrderEngineError
+
+logger = logging.getLogger(__name__)
 
 MAX_VENUE_DATA_BYTES = 8 * 1024
 """What a quote may carry for its own venue; it travels through the state machine's payload."""
@@ -272,6 +284,35 @@ class Venue(Protocol):
     def check(self, request: CheckRequest) -> CheckAnswer:
         """Look up what became of a signature."""
         ...
+
+
+class VenueEdge:
+    """Stand between a venue and those who speak JSON with it; logs each call."""
+
+    def __init__(self, name: VenueName, venue: Venue) -> None:
+        self._name = name
+        self._venue = venue
+
+    def perform(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer a message.
+
+        Raises ``pydantic.ValidationError`` for one that is no request, and what the venue raises.
+        """
+        request = parse_request(message)
+        fields = {"action": request.action, "venue": self._name}
+        started = time.perf_counter()
+        try:
+            answer = perform(self._venue, request)
+        except OrderEngineError as trouble:
+            told = {**fields, "detail": str(trouble), "outcome": type(trouble).__name__}
+            logger.warning("venue in trouble", extra=told)
+            raise
+        duration_ms = round((time.perf_counter() - started) * 1000)
+        logger.info(
+            "venue answered",
+            extra={**fields, "outcome": answer.outcome, "duration_ms": duration_ms},
+        )
+        return answer.to_json_dict()
 
 
 def parse_request(message: Mapping[str, Any]) -> VenueRequest:

@@ -20,6 +20,7 @@ from order_engine.execution.outbox import stream_outbox
 from order_engine.execution.ports import EventStream, ExecutionStarter, RestingOrders
 from order_engine.execution.resting.offers import FineSizes, Offers
 from order_engine.execution.resting.pace import Pace, in_turn
+from order_engine.measures import Measure
 from order_engine.venues.contract import Venue
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,10 @@ class TickReport:
     def to_json_dict(self) -> dict[str, Any]:
         """Return the counts for the log."""
         return asdict(self)
+
+    def measures(self) -> list[Measure]:
+        """Return the counts as metrics."""
+        return [Measure("OrdersReleased", self.released), Measure("OrdersExpired", self.expired)]
 
 
 @dataclass(frozen=True, slots=True)

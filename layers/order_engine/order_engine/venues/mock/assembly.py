@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from order_engine.domain.orders import VenueName
-from order_engine.settings import MockSettings
 from order_engine.venues.mock.launches import LaunchCalendar, LaunchRegistry
 from order_engine.venues.mock.ledger import Ledger
 from order_engine.venues.mock.market import Market
+from order_engine.venues.mock.settings import MockSettings
 from order_engine.venues.mock.venue import MockVenue
 from order_engine.venues.registry import venue_names
 

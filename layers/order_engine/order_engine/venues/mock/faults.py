@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
 
-from order_engine.settings import MockSettings
+from order_engine.venues.mock.settings import MockSettings
 from order_engine.venues.registry import venue_names
 
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from order_engine.clock import Clock
 from order_engine.domain.orders import VenueName
 from order_engine.domain.tokens import TOKENS
+from order_engine.venues.registry import venues
 
 
 def _launchable(symbol: str) -> str:
@@ -39,6 +41,27 @@ class LaunchRegistry(Protocol):
     def opens_at(self, token: str, venue: VenueName) -> datetime | None:
         """Return when the token's pool at this venue opens; None when nobody has said."""
         ...
+
+
+class PoolAnnouncements:
+    """Note the pools that venues say they have created, under the venue that says so."""
+
+    def __init__(self, registry: LaunchRegistry, clock: Clock) -> None:
+        self._registry = registry
+        self._clock = clock
+
+    def record(self, source: str, detail: Mapping[str, Any]) -> str:
+        """Record the pool of an EventBridge event, and return its token.
+
+        What was recorded first stays, so repeated events change nothing. Raises ``ValueError``
+        for a source that is no venue and for a malformed detail.
+        """
+        listing = next((one for one in venues() if one.event_source == source), None)
+        if listing is None:
+            raise ValueError(f"no venue speaks as {source}")
+        pool = PoolCreated.model_validate(detail)
+        self._registry.record(pool.token, listing.name, pool.open_time or self._clock.now())
+        return pool.token
 
 
 class LaunchCalendar:

@@ -21,9 +21,9 @@ from typing import Protocol
 
 from order_engine.domain.orders import VenueName
 from order_engine.domain.tokens import TOKENS, Token
-from order_engine.settings import MockSettings, VolatilityName
 from order_engine.venues import registry
 from order_engine.venues.mock.pools import STABLECOINS, PoolSwap, PoolView, Swap
+from order_engine.venues.mock.settings import MockSettings, VolatilityName
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)

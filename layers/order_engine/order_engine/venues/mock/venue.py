@@ -14,7 +14,6 @@ from order_engine.domain.money import decimal_text, from_base_units, price_of, t
 from order_engine.domain.orders import SwapTransaction, VenueName
 from order_engine.domain.tokens import TOKENS
 from order_engine.errors import VenueTimeout, VenueUnavailable
-from order_engine.settings import MockSettings
 from order_engine.venues.contract import (
     BuildRequest,
     Built,
@@ -36,6 +35,7 @@ from order_engine.venues.contract import (
 from order_engine.venues.mock.faults import AttemptKey, Fault, FaultPlan
 from order_engine.venues.mock.ledger import Fate, Ledger, LedgerRow
 from order_engine.venues.mock.market import Market, NoPool
+from order_engine.venues.mock.settings import MockSettings
 from order_engine.venues.mock.swap_errors import SwapImpossible
 
 if TYPE_CHECKING:

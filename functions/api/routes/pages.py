@@ -8,13 +8,14 @@ from hashlib import sha256
 from importlib import resources
 from pathlib import Path
 
-from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler import Response
+from request_parts import new_router
 
 HTML = "text/html; charset=utf-8"
 JAVASCRIPT = "text/javascript; charset=utf-8"
 CSS = "text/css; charset=utf-8"
 
-CONSOLE = Path(__file__).with_name("console")
+CONSOLE = Path(__file__).parents[1] / "console"
 
 # Relative, because the laptop's gateway serves the API below a path of its own.
 SWAGGER_PAGE = """<!doctype html>
@@ -52,31 +53,40 @@ _STYLESHEET = re.compile(r'<link rel="stylesheet" href="([\w.-]+)">')
 _SCRIPT = re.compile(r'<script src="([\w.-]+)"></script>')
 
 
-def serve(app: APIGatewayHttpResolver) -> None:
-    """Add the pages' routes."""
+router = new_router()
 
-    @app.get("/", include_in_schema=False, compress=True)
-    def console() -> Response[str]:
-        page, policy = console_page()
-        return Response(200, HTML, page, _page_headers(policy))
 
-    @app.get("/docs", include_in_schema=False)
-    def documentation() -> Response[str]:
-        # Swagger UI sets style attributes and shows images from data: URLs.
-        policy = "script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
-        return Response(200, HTML, SWAGGER_PAGE, _page_headers(policy))
+@router.get("/", include_in_schema=False, compress=True)
+def console() -> Response[str]:
+    """Serve the console."""
+    page, policy = console_page()
+    return Response(200, HTML, page, _page_headers(policy))
 
-    @app.get(r"/docs/start\.js", include_in_schema=False)
-    def start() -> Response[str]:
-        return Response(200, JAVASCRIPT, SWAGGER_START)
 
-    @app.get(r"/docs/swagger-ui-bundle\.js", include_in_schema=False, compress=True)
-    def script() -> Response[str]:
-        return _asset("swagger-ui-bundle.min.js", JAVASCRIPT)
+@router.get("/docs", include_in_schema=False)
+def documentation() -> Response[str]:
+    """Serve the page of the API's documentation."""
+    # Swagger UI sets style attributes and shows images from data: URLs.
+    policy = "script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+    return Response(200, HTML, SWAGGER_PAGE, _page_headers(policy))
 
-    @app.get(r"/docs/swagger-ui\.css", include_in_schema=False, compress=True)
-    def style() -> Response[str]:
-        return _asset("swagger-ui.min.css", CSS)
+
+@router.get(r"/docs/start\.js", include_in_schema=False)
+def start() -> Response[str]:
+    """Serve what starts Swagger UI."""
+    return Response(200, JAVASCRIPT, SWAGGER_START)
+
+
+@router.get(r"/docs/swagger-ui-bundle\.js", include_in_schema=False, compress=True)
+def script() -> Response[str]:
+    """Serve Swagger UI's script."""
+    return _asset("swagger-ui-bundle.min.js", JAVASCRIPT)
+
+
+@router.get(r"/docs/swagger-ui\.css", include_in_schema=False, compress=True)
+def style() -> Response[str]:
+    """Serve Swagger UI's stylesheet."""
+    return _asset("swagger-ui.min.css", CSS)
 
 
 def _asset(name: str, content_type: str) -> Response[str]:

@@ -1,10 +1,11 @@
-"""Every error of the HTTP API as a problem document."""
+"""The HTTP API: its resolver, and every error as a problem document."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import api_telemetry
 from api_telemetry import logger
-from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, CORSConfig, Response
 from aws_lambda_powertools.event_handler.api_gateway import ResponseBuilder
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
@@ -13,6 +14,9 @@ from aws_lambda_powertools.utilities.data_classes.common import BaseProxyEvent
 from order_engine.api.problems import PROBLEM_CONTENT_TYPE, RETRY_AFTER_SECONDS, problem_of
 from order_engine.api.requests import field_errors, refusal
 from order_engine.errors import ProblemCode, Rejected, Retryable
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
 
 
 class HttpApi(APIGatewayHttpResolver):
@@ -85,3 +89,25 @@ def _answer(app: HttpApi, error: Exception, headers: dict[str, str] | None = Non
     return Response(
         problem.status, PROBLEM_CONTENT_TYPE, problem.to_json(), headers=dict(headers or {})
     )
+
+
+app = HttpApi(
+    # For where no gateway answers for CORS; one that does replaces these headers.
+    cors=CORSConfig(
+        allow_headers=["Idempotency-Key"],
+        expose_headers=["Location", "Idempotency-Replayed", "Retry-After"],
+        max_age=86400,
+    ),
+    enable_validation=True,
+    response_validation_error_http_code=500,
+)
+answer_with_problems(app)
+
+
+def handle(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
+    """Answer a request of the HTTP API."""
+    answer = app.resolve(event, context)
+    headers = answer.setdefault("headers", {})
+    headers.setdefault("Cache-Control", "no-store")
+    headers["X-Content-Type-Options"] = "nosniff"
+    return answer

@@ -1,0 +1,28 @@
+"""Load a function as Lambda does."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+from order_engine import bootstrap
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def load_function(name: str) -> ModuleType:
+    """Import a function and all it is composed of afresh, as a cold start does."""
+    bootstrap.reset()
+    return import_app(name)
+
+
+def import_app(name: str) -> ModuleType:
+    """Import the ``app`` module of a function."""
+    path = REPOSITORY / "functions" / name / "app.py"
+    spec = importlib.util.spec_from_file_location(f"{name}_function", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
