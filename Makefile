@@ -79,7 +79,8 @@ deploy-localstack: environment ## Deploy onto LocalStack (see localstack-compose
 ## The code
 
 .PHONY: test
-test: unit integration e2e storm ## Run every test, beside a running stack.
+test: environment ## Run every test, beside a running stack; a part that fails stops no other.
+	@$(PYTHON_RUN) -m local.parts unit integration e2e storm
 
 .PHONY: unit
 unit: environment ## Run the unit and property tests.

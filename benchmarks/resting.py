@@ -29,6 +29,7 @@ from local import aws, runtime
 from local.logs import FunctionLogs
 from local.paths import DEFAULT_STATE_DIRECTORY, StateDirectory
 from local.stack import Stack
+from order_engine.domain.statuses import FINAL_STATUSES
 
 DIRECTORY = DEFAULT_STATE_DIRECTORY / "bench-resting"
 PAIRS = (
@@ -39,7 +40,7 @@ BURST_PAIR = ("SOL", "USDC")
 TRIGGER_PAIR = ("RAY", "USDC")
 UNREACHABLE = 10**12
 MET = "0.000001"
-FINAL = ("confirmed", "failed", "canceled", "expired")
+FINAL = sorted(FINAL_STATUSES)
 
 Connection = psycopg.Connection[dict[str, Any]]
 

@@ -6,15 +6,15 @@ functions need a TCP address and a server that stays. So only its binaries are u
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import pwd
 import secrets
 import shutil
-import signal
 import stat
 import subprocess
-import time
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,7 +45,9 @@ ROLE = "order_engine"
 SUPERUSER = "postgres"
 MAX_CONNECTIONS = 200
 START_SECONDS = 120.0
-STOP_SECONDS = 20.0
+STOP_SECONDS = 20
+ELSEWHERE = Path("/var/tmp/order-execution-engine")  # noqa: S108 - checked to be ours alone
+"""Where root keeps what the account that runs Postgres cannot reach in root's own folders."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,29 @@ class PostgresServer:
 
 @dataclass(frozen=True)
 class _Files:
+    """The files of one server.
+
+    ``root`` lies in the state directory and is ours. ``home`` is what Postgres itself reads and
+    writes: the same folder, unless we are root and the account that runs Postgres cannot get
+    there.
+    """
+
     root: Path
+    home: Path
+    account: pwd.struct_passwd | None = None
+
+    @classmethod
+    def of(cls, root: Path) -> _Files:
+        """Return the files of the server of a state directory."""
+        account = _account()
+        if account is None or _is_open_to_others(root):
+            return cls(root, root, account)
+        name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+        return cls(root, ELSEWHERE / f"state-{name}", account)
 
     @property
     def data(self) -> Path:
-        return self.root / "data"
+        return self.home / "data"
 
     @property
     def password(self) -> Path:
@@ -89,31 +109,31 @@ def start(directory: Path, *, port: int = 0, durable: bool = True) -> PostgresSe
     `port` 0 takes any free one. `durable=False` skips the flush to disk: a test's data outlives a
     killed server but not a power cut. Raises DiskFullError, StartFailedError.
     """
-    files = _Files(directory)
     running = find_running(directory)
     if running is not None:
         return running
     directory.mkdir(parents=True, exist_ok=True)
     require_free_space(directory)
+    files = _Files.of(directory)
     _remove_leftovers(files)
-    account = _account()
-    if account is not None:
-        _open_to(account, files)
+    _make_home(files)
     password = _password(files)
-    _initialize(files, password, account)
+    _initialize(files, password)
     chosen_port = port or ports.free_port()
-    process = _launch(files, chosen_port, account, durable=durable)
-    _await_ready(files, process)
+    _launch(files, chosen_port, durable=durable)
+    server = find_running(directory)
+    if server is None:
+        raise _start_error(files, "Postgres ended right after its start.")
     try:
         _create_database(chosen_port, password)
     except psycopg.Error as error:
         raise _start_error(files, f"The database was not made: {error}") from error
-    return PostgresServer(process.pid, chosen_port, password)
+    return server
 
 
 def find_running(directory: Path) -> PostgresServer | None:
     """Find the server that runs on the data in `directory`."""
-    files = _Files(directory)
+    files = _Files.of(directory)
     lines = _read_pid_file(files)
     if len(lines) < 8 or lines[7].strip() != "ready":
         return None
@@ -128,14 +148,12 @@ def stop(directory: Path) -> bool:
 
     Return whether one was running.
     """
-    files = _Files(directory)
+    files = _Files.of(directory)
     servers = _servers(files)
-    lines = _read_pid_file(files)
-    if lines and lines[0].strip().isdigit():
-        for postmaster in [server for server in servers if server.pid == int(lines[0])]:
-            # "Fast" shutdown: roll back, write a checkpoint, end. "Immediate" when it hangs.
-            if not processes.stop(postmaster, signal.SIGINT, patience_seconds=STOP_SECONDS):
-                processes.stop(postmaster, signal.SIGQUIT, patience_seconds=5)
+    if servers:
+        for mode, patience_seconds in (("fast", STOP_SECONDS), ("immediate", 5)):
+            if _pg_ctl(files, "stop", f"--mode={mode}", f"--timeout={patience_seconds}") == 0:
+                break
     processes.kill_all(_servers(files))
     return bool(servers)
 
@@ -153,6 +171,14 @@ def embedded_postgres(state_dir: Path | str, *, port: int = 0) -> Iterator[Postg
             yield start(state.postgres, port=port, durable=False)
         finally:
             stop(state.postgres)
+            files = _Files.of(state.postgres)
+            if files.home != files.root:
+                shutil.rmtree(files.home, ignore_errors=True)
+
+
+def data_of(directory: Path) -> Path:
+    """Return where the data of the server of `directory` lies."""
+    return _Files.of(directory).data
 
 
 def _binaries() -> Path:
@@ -188,6 +214,62 @@ def _servers(files: _Files) -> list[psutil.Process]:
     return list(processes.working_in(files.data.resolve(), "postgres"))
 
 
+def _is_open_to_others(place: Path) -> bool:
+    """Tell whether any account may enter every folder above ``place``."""
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in place.resolve().parents)
+
+
+def _binaries_for(account: pwd.struct_passwd | None) -> Path:
+    """Return the binaries, for another account than ours a copy if it cannot get at them.
+
+    No folder of somebody's home is opened for it.
+    """
+    binaries = _binaries()
+    is_open = (binaries / "postgres").stat().st_mode & stat.S_IXOTH
+    if account is None or (is_open and _is_open_to_others(binaries)):
+        return binaries
+    installation = binaries.parent
+    stamp = f"{installation}{(binaries / 'postgres').stat().st_mtime_ns}"
+    copy = ELSEWHERE / f"pginstall-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}"
+    if not copy.exists():
+        _make_elsewhere()
+        unfinished = Path(tempfile.mkdtemp(dir=ELSEWHERE))
+        shutil.copytree(installation, unfinished, symlinks=True, dirs_exist_ok=True)
+        for path in (unfinished, *unfinished.rglob("*")):
+            if not path.is_symlink():
+                mode = path.stat().st_mode
+                path.chmod(mode | (mode & (stat.S_IRUSR | stat.S_IXUSR)) >> 6)
+        try:
+            unfinished.rename(copy)
+        except OSError:
+            # Another start was quicker.
+            shutil.rmtree(unfinished)
+    return copy / binaries.name
+
+
+def _make_elsewhere() -> None:
+    """Make the folder for what another account must reach; raise when it is not ours alone."""
+    ELSEWHERE.mkdir(mode=0o755, parents=True, exist_ok=True)
+    status = ELSEWHERE.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise LocalRuntimeError(
+            f"{ELSEWHERE} can be written to by others.", hint="Remove that folder."
+        )
+
+
+def _make_home(files: _Files) -> None:
+    """Make the folder that Postgres works in."""
+    if files.account is None:
+        return
+    if files.home != files.root:
+        _make_elsewhere()
+        if not files.password.exists():
+            # The state directory is new: what lies there belongs to one that was deleted.
+            shutil.rmtree(files.home, ignore_errors=True)
+        files.home.mkdir(mode=0o700, exist_ok=True)
+    os.chown(files.home, files.account.pw_uid, files.account.pw_gid)
+
+
 def _remove_leftovers(files: _Files) -> None:
     """Clear the way after a crash: orphaned backends, a half-made cluster, a stale pid file.
 
@@ -196,7 +278,7 @@ def _remove_leftovers(files: _Files) -> None:
     """
     processes.kill_all(_servers(files))
     files.pid_file.unlink(missing_ok=True)
-    shutil.rmtree(files.root / "data.unfinished", ignore_errors=True)
+    shutil.rmtree(files.home / "data.unfinished", ignore_errors=True)
 
 
 def _account() -> pwd.struct_passwd | None:
@@ -214,39 +296,27 @@ def _account() -> pwd.struct_passwd | None:
     )
 
 
-def _open_to(account: pwd.struct_passwd, files: _Files) -> None:
-    """Let `account` reach the binaries and the data: enter (not read) the folders above them."""
-    os.chown(files.root, account.pw_uid, account.pw_gid)
-    binaries = _binaries()
-    installation = binaries.parent
-    for place in (files.root, installation):
-        for folder in place.resolve().parents:
-            mode = folder.stat().st_mode
-            if not mode & stat.S_IXOTH:
-                folder.chmod(mode | stat.S_IXOTH)
-    if not (binaries / "postgres").stat().st_mode & stat.S_IXOTH:
-        for path in (installation, *installation.rglob("*")):
-            if not path.is_symlink():
-                mode = path.stat().st_mode
-                path.chmod(mode | (mode & (stat.S_IRUSR | stat.S_IXUSR)) >> 6)
-
-
-def _run(files: _Files, command: str, *arguments: str, account: pwd.struct_passwd | None) -> None:
+def _command(files: _Files, command: str, *arguments: str) -> int:
+    """Run one of Postgres's programs as the account that runs Postgres; return its exit code."""
+    account = files.account
     with files.log.open("a", encoding="utf-8") as log:
         result = subprocess.run(
-            [_binaries() / command, *arguments],
+            [_binaries_for(account) / command, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            cwd=files.root,
+            cwd=files.home,
             user=account.pw_uid if account else None,
             group=account.pw_gid if account else None,
             extra_groups=[] if account else None,
             env=_environment(),
             check=False,
         )
-    if result.returncode != 0:
-        raise _start_error(files, f"{command} ended with code {result.returncode}.")
+    return result.returncode
+
+
+def _pg_ctl(files: _Files, action: str, *arguments: str) -> int:
+    return _command(files, "pg_ctl", action, "--wait", f"--pgdata={files.data}", *arguments)
 
 
 def _environment() -> dict[str, str]:
@@ -254,7 +324,7 @@ def _environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("PG")}
 
 
-def _initialize(files: _Files, password: str, account: pwd.struct_passwd | None) -> None:
+def _initialize(files: _Files, password: str) -> None:
     version_file = files.data / "PG_VERSION"
     if version_file.exists():
         found = version_file.read_text(encoding="utf-8").strip()
@@ -265,13 +335,13 @@ def _initialize(files: _Files, password: str, account: pwd.struct_passwd | None)
             )
         return
     # Made beside and renamed, so that an interrupted start leaves nothing half-made.
-    unfinished = files.root / "data.unfinished"
-    password_copy = files.root / "password.initdb"
+    unfinished = files.home / "data.unfinished"
+    password_copy = files.home / "password.initdb"
     write_private(password_copy, password)
-    if account is not None:
-        os.chown(password_copy, account.pw_uid, account.pw_gid)
+    if files.account is not None:
+        os.chown(password_copy, files.account.pw_uid, files.account.pw_gid)
     try:
-        _run(
+        code = _command(
             files,
             "initdb",
             f"--pgdata={unfinished}",
@@ -281,16 +351,15 @@ def _initialize(files: _Files, password: str, account: pwd.struct_passwd | None)
             "--encoding=UTF8",
             "--no-locale",
             "--no-sync",
-            account=account,
         )
     finally:
         password_copy.unlink(missing_ok=True)
+    if code != 0:
+        raise _start_error(files, f"initdb ended with code {code}.")
     unfinished.rename(files.data)
 
 
-def _launch(
-    files: _Files, port: int, account: pwd.struct_passwd | None, *, durable: bool
-) -> subprocess.Popen[bytes]:
+def _launch(files: _Files, port: int, *, durable: bool) -> None:
     flush = "on" if durable else "off"
     settings = {
         "listen_addresses": ports.HOST,
@@ -303,34 +372,10 @@ def _launch(
         "timezone": "UTC",
         "log_timezone": "UTC",
     }
-    options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
-    with files.log.open("ab") as log:
-        return subprocess.Popen(
-            [_binaries() / "postgres", "-D", files.data, *options],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=files.root,
-            user=account.pw_uid if account else None,
-            group=account.pw_gid if account else None,
-            extra_groups=[] if account else None,
-            env=_environment(),
-            start_new_session=True,
-        )
-
-
-def _await_ready(files: _Files, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise _start_error(files, f"Postgres ended with code {process.returncode}.")
-        lines = _read_pid_file(files)
-        # The eighth line is the server's own word on its state (what `pg_ctl -w` waits for).
-        if len(lines) >= 8 and int(lines[0]) == process.pid and lines[7].strip() == "ready":
-            return
-        time.sleep(0.02)
-    process.kill()
-    raise _start_error(files, f"Postgres was not ready within {START_SECONDS:.0f} s.")
+    options = " ".join(f"-c {key}='{value}'" for key, value in settings.items())
+    code = _pg_ctl(files, "start", f"--timeout={START_SECONDS:.0f}", f"--options={options}")
+    if code != 0:
+        raise _start_error(files, f"Postgres did not start (pg_ctl ended with code {code}).")
 
 
 def _start_error(files: _Files, message: str) -> LocalRuntimeError:

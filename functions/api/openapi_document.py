@@ -31,6 +31,9 @@ Takes orders and executes each against two DEXs on Solana at the better price.
   opened.
 """
 
+WITHIN_THE_EXAMPLE = ""
+"""Where an example's time goes: it is a few days ahead of whoever reads it."""
+
 EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "number": {
         "summary": "Amount as a number",
@@ -93,7 +96,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
             "tokenOut": "USDC",
             "amountIn": "1.5",
             "limitPrice": "155.00",
-            "expiresAt": "2026-12-01T00:00:00Z",
+            "expiresAt": WITHIN_THE_EXAMPLE,
         },
     },
     "sniper": {
@@ -103,7 +106,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
             "tokenIn": "SOL",
             "tokenOut": "MOON",
             "amountIn": "2",
-            "expiresAt": "2026-12-01T00:00:00Z",
+            "expiresAt": WITHIN_THE_EXAMPLE,
             "trigger": {"type": "poolCreated", "venue": "any", "minLiquidity": "10"},
         },
     },

@@ -182,7 +182,7 @@ class Rig:
         """Kill -9 the emulator, every worker and every process of Postgres; return how many."""
         doomed = [
             *processes.marked_with(self.state.root),
-            *processes.working_in((self.state.postgres / "data").resolve(), "postgres"),
+            *processes.working_in(postgres.data_of(self.state.postgres), "postgres"),
         ]
         return processes.kill_all(doomed)
 

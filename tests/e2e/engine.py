@@ -20,6 +20,7 @@ from websockets.sync.client import connect
 
 from local import aws
 from local.stack import Stack
+from order_engine.domain.statuses import FINAL_STATUSES
 
 Json = dict[str, Any]
 
@@ -93,7 +94,7 @@ class Engine:
     def final_order(self, order_id: str, seconds: float = FINAL_SECONDS) -> Json:
         """Fetch an order as soon as it is final."""
         wait_until(
-            lambda: self.order_row(order_id)["status"] in ("confirmed", "failed", "canceled"),
+            lambda: self.order_row(order_id)["status"] in FINAL_STATUSES,
             seconds=seconds,
             what=f"order {order_id} final",
         )

@@ -19,6 +19,7 @@ from local import aws
 from local.launch import launch, pool_created
 from local.stack import Stack
 from order_engine.domain.money import from_base_units, price_of, to_base_units
+from order_engine.domain.statuses import FINAL_STATUSES
 from order_engine.domain.tokens import TOKENS
 from order_engine.venues.mock.market import Market
 from order_engine.venues.mock.settings import MockSettings
@@ -26,7 +27,6 @@ from order_engine.venues.registry import venue_names
 
 TICK_SECONDS = 2
 PLANNED_LAUNCH = timedelta(seconds=90)
-FINAL = ("confirmed", "failed", "canceled", "expired")
 SECONDS = 60.0
 SNIPER_SECONDS = 2.0
 """From the pool's event to `triggered`, for 95 of 100 sniper orders."""
@@ -194,7 +194,7 @@ def resting(engine: Engine, body: Json) -> str:
 
 def final(engine: Engine, order_id: str, seconds: float = SECONDS) -> Json:
     wait_until(
-        lambda: engine.order_row(order_id)["status"] in FINAL,
+        lambda: engine.order_row(order_id)["status"] in FINAL_STATUSES,
         seconds=seconds,
         what=f"order {order_id} final",
     )

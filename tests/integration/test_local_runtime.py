@@ -311,7 +311,7 @@ def test_up_after_a_killed_postgres_recovers_what_was_committed(
     assert running.pids is not None
     psutil.Process(running.pids.postgres).send_signal(signal.SIGKILL)
     # The system may give the dead server's process id to any other program.
-    pid_file = state.postgres / "data" / "postmaster.pid"
+    pid_file = postgres.data_of(state.postgres) / "postmaster.pid"
     lines = pid_file.read_text().splitlines()
     pid_file.write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
 
@@ -434,7 +434,21 @@ def test_embedded_postgres_serves_a_role_without_superuser_rights(tmp_path: Path
             psycopg.connect(server.url.replace(server.url.split("@")[0], "postgresql://postgres:"))
         assert postgres.find_running(StateDirectory.at(tmp_path).postgres) == server
 
-    assert list(processes.working_in(tmp_path / "postgres" / "data", "postgres")) == []
+    data = postgres.data_of(StateDirectory.at(tmp_path).postgres)
+    assert list(processes.working_in(data, "postgres")) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs Postgres as somebody else")
+def test_server_started_by_root_opens_no_folder_to_others(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    above = [closed, *closed.parents]
+    before = [folder.stat().st_mode for folder in above]
+
+    with embedded_postgres(closed / "state") as server, psycopg.connect(server.url) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+    assert [folder.stat().st_mode for folder in above] == before
 
 
 def test_embedded_postgres_ends_with_a_killed_test_run(tmp_path: Path) -> None:
@@ -447,7 +461,7 @@ def test_embedded_postgres_ends_with_a_killed_test_run(tmp_path: Path) -> None:
     )
     assert run.stdout is not None
     assert run.stdout.readline() == "up\n"
-    data = tmp_path / "postgres" / "data"
+    data = postgres.data_of(StateDirectory.at(tmp_path).postgres)
     assert list(processes.working_in(data, "postgres"))
 
     run.kill()
@@ -457,7 +471,10 @@ def test_embedded_postgres_ends_with_a_killed_test_run(tmp_path: Path) -> None:
 
 
 def test_embedded_postgres_with_data_of_another_version_says_so(tmp_path: Path) -> None:
-    data = tmp_path / "postgres" / "data"
+    directory = StateDirectory.at(tmp_path).postgres
+    directory.mkdir()
+    (directory / "password").write_text("of the older version")
+    data = postgres.data_of(directory)
     data.mkdir(parents=True)
     (data / "PG_VERSION").write_text("12\n")
 

@@ -11,16 +11,13 @@ import psycopg
 import pytest
 from pydantic import ValidationError
 from tests.integration.conftest import LEDGER_TABLE, STREAM_TABLE, Api, Function, sample_event
+from tests.support.times import in_an_hour
 
 from order_engine.adapters import aws
 from order_engine.clock import timestamp_text
 
 Database = psycopg.Connection[dict[str, Any]]
 Json = dict[str, Any]
-
-
-def in_an_hour() -> str:
-    return timestamp_text(datetime.now(UTC) + timedelta(hours=1))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 from tests.e2e.engine import HAPPY_LIFE, Json, statuses, wait_until
 from tests.e2e.guarded.gateway import refusing_gateway
 from tests.e2e.guarded.lab import UNREACHABLE_PRICE, Answer, Grant, Lab
+from tests.support.times import in_an_hour
 
 from local.deploy import load_template
 from local.paths import DEFAULT_TEMPLATE
@@ -72,7 +73,7 @@ def executes_over_websocket(lab: Lab) -> bool:
         "tokenOut": "USDC",
         "amountIn": "1",
         "limitPrice": UNREACHABLE_PRICE,
-        "expiresAt": "2026-12-01T00:00:00Z",
+        "expiresAt": in_an_hour(),
     }
     answer = lab.invoke("ApiFunction", message(connection_id, "execute", order))
     return bool(answer.payload == {"statusCode": 200})
@@ -287,7 +288,7 @@ def resting_body() -> Json:
         "tokenOut": "USDC",
         "amountIn": "1",
         "limitPrice": UNREACHABLE_PRICE,
-        "expiresAt": "2026-12-01T00:00:00Z",
+        "expiresAt": in_an_hour(),
     }
 
 
@@ -338,8 +339,10 @@ def released(lab: Lab, token_out: str) -> str | None:
 
 
 def reconciled(lab: Lab, order_id: str) -> Answer:
+    """Have one pass look at the order, and no other that may be under way."""
     event = {"detail-type": "Step Functions Execution Status Change", "detail": {"name": order_id}}
-    return lab.invoke("ReconcileFunction", event)
+    with lab.due_now(order_id):
+        return lab.invoke("ReconcileFunction", event)
 
 
 def reads_secret_for_reconciling(lab: Lab) -> bool:
@@ -368,6 +371,7 @@ def stuck_order(lab: Lab) -> str:
     """Make an order at `routing` whose execution was stopped."""
     order_id = lab.place_doomed("venue_down")
     lab.await_status(order_id, "routing")
+    lab.hide_from_passes(order_id)
     lab.stop_executions(order_id)
     return order_id
 
@@ -393,7 +397,8 @@ def dropped_order(lab: Lab, _purpose: str) -> str:
     """Make an order that was submitted, restarted as often as it may be, and never landed."""
     order_id = lab.place_doomed("dropped_until_expiry")
     lab.await_status(order_id, "submitted")
-    wait_until(lambda: lab.ledger(order_id), seconds=10, what="the transaction was sent")
+    wait_until(lambda: lab.ledger(order_id), seconds=30, what="the transaction was sent")
+    lab.hide_from_passes(order_id)
     lab.stop_executions(order_id)
     lab.set_columns(order_id, "restarts = 5")
     return order_id
