@@ -87,8 +87,8 @@ unit: environment ## Run the unit and property tests.
 	$(PYTHON_RUN) -m pytest tests/unit $(ARGS)
 
 .PHONY: integration
-integration: environment ## Run the integration tests (their own Postgres and emulator).
-	$(PYTHON_RUN) -m pytest tests/integration $(ARGS)
+integration: environment ## Run the integration and contract tests (their own Postgres and emulator).
+	$(PYTHON_RUN) -m pytest tests/integration tests/contracts $(ARGS)
 
 .PHONY: e2e
 e2e: environment ## Run the end-to-end tests (their own stack).

@@ -124,11 +124,11 @@ class VenuePrice:
 
     ``impact`` is the price impact of that size as a fraction. It grows about linearly with the
     size, which is enough to choose whom to release: the execution's own quotes decide.
-    ``liquidity_in`` is the pool's value in tokenIn.
+    ``liquidity`` is the pool's value in tokenOut.
     """
 
     venue: str
     price: Decimal
     amount_in: Decimal
     impact: Decimal
-    liquidity_in: Decimal
+    liquidity: Decimal

@@ -78,9 +78,10 @@ CONDITIONS: dict[OrderType, LiteralString] = {
     "limit": "orders.limit_price <= " + ESTIMATED_PRICE,
     "sniper": (
         "sniper_trigger ->> 'venue' IN ('any', offer.venue)"
-        " AND offer.liquidity >= (sniper_trigger ->> 'minLiquidity')::numeric"
-        " AND coalesce(1 / nullif((sniper_trigger ->> 'maxPrice')::numeric, 0), 0) <= "
+        " AND offer.liquidity >= (sniper_trigger ->> 'minLiquidity')::numeric * offer.price"
+        " AND coalesce((sniper_trigger ->> 'maxPrice')::numeric * "
         + ESTIMATED_PRICE
+        + " >= 1, true)"
     ),
 }
 """When an ``offer`` releases an order of the type: ``is_met`` of its rules, in SQL."""
@@ -126,7 +127,7 @@ class PostgresRestingOrders(PostgresOrders):
             "prices": [offer.price for offer in prices],
             "sizes": [offer.amount_in for offer in prices],
             "impacts": [offer.impact for offer in prices],
-            "liquidities": [offer.liquidity_in for offer in prices],
+            "liquidities": [offer.liquidity for offer in prices],
             "limit": limit,
         }
         return [moved(row) for row in self._database.rows(statement, parameters)]

@@ -1,6 +1,7 @@
 """A limit order waits for a price, and is never filled at a worse one."""
 
 from order_engine.domain.failures import FailureCode
+from order_engine.domain.money import EXACT
 from order_engine.domain.orders import ExecutionTerms, Quote
 from order_engine.domain.types.rules import OrderTypeRules, base_units_up
 
@@ -24,7 +25,7 @@ class Limit(OrderTypeRules):
         """Return what the limit price gives for the whole amount."""
         if terms.limit_price is None:
             return 0
-        return base_units_up(terms.amount_in * terms.limit_price, terms.token_out)
+        return base_units_up(EXACT.multiply(terms.amount_in, terms.limit_price), terms.token_out)
 
     def counts(self, code: FailureCode) -> bool:
         """Tell that a revert does not count: the market moved away, and the order goes on."""

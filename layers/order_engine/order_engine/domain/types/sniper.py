@@ -1,5 +1,6 @@
 """A sniper order waits for a pool to open, and takes it if it is large and cheap enough."""
 
+from order_engine.domain.money import EXACT
 from order_engine.domain.orders import ExecutionTerms, Quote
 from order_engine.domain.types.rules import ROUNDING_UP, OrderTypeRules, base_units_up
 
@@ -21,12 +22,12 @@ class Sniper(OrderTypeRules):
         """Tell whether the pool is at the venue wanted and large enough."""
         if terms.only_venue is not None and quote.dex != terms.only_venue:
             return False
-        return quote.liquidity >= terms.min_liquidity * quote.price
+        return quote.liquidity >= EXACT.multiply(terms.min_liquidity, quote.price)
 
     def is_met(self, terms: ExecutionTerms, quote: Quote) -> bool:
         """Tell whether the pool is open, of the kind wanted, and cheap enough."""
         return self.admits(terms, quote) and (
-            terms.max_price is None or quote.price * terms.max_price >= 1
+            terms.max_price is None or EXACT.multiply(quote.price, terms.max_price) >= 1
         )
 
     def least_amount_out(self, terms: ExecutionTerms) -> int:

@@ -80,7 +80,7 @@ def venue_price(name: VenueName, quote: Quote, amount_in: Decimal) -> VenuePrice
         price=quote.price,
         amount_in=amount_in,
         impact=min(quote.price_impact_pct / 100, Decimal("0.99")),
-        liquidity_in=quote.liquidity / quote.price if quote.price else Decimal(0),
+        liquidity=quote.liquidity,
     )
 
 
@@ -90,7 +90,7 @@ def _price_in(answer: QuoteAnswer, name: VenueName, size: Decimal) -> VenuePrice
 
 def _fine_size(price: VenuePrice | None, token: str) -> Decimal:
     """Return the least size to ask with, given what the last answer told of the pool."""
-    if price is None:
+    if price is None or not price.price:
         return FIRST_FINE_SIZE
     unit = Decimal(1).scaleb(-TOKENS[token].decimals)
-    return (price.liquidity_in * FINE_SHARE).quantize(unit, ROUND_UP)
+    return (price.liquidity / price.price * FINE_SHARE).quantize(unit, ROUND_UP)
