@@ -14,7 +14,7 @@ from order_engine.adapters.websocket_gateway import (
     READ_TIMEOUT_SECONDS,
     Connections,
 )
-from order_engine.streaming.publisher import PostOutcome
+from order_engine.streaming.ports import PostOutcome
 
 CONNECTION = "L0SM9cOFvHcCIhw="
 

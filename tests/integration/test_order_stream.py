@@ -16,7 +16,8 @@ from botocore.exceptions import (
 )
 from tests.integration.stream_table import NOW, TABLE, StreamReader, event, stream_table
 
-from order_engine.adapters.dynamodb.order_stream import MAX_SUBSCRIPTIONS, OrderStream
+from order_engine.adapters.dynamodb.order_stream import OrderStream
+from order_engine.adapters.dynamodb.subscriptions import MAX_SUBSCRIPTIONS
 from order_engine.errors import StreamUnavailable
 from order_engine.streaming.rows import (
     Connection,

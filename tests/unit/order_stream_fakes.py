@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from order_engine.errors import StreamUnavailable
-from order_engine.streaming.publisher import PostOutcome
+from order_engine.streaming.ports import PostOutcome
 from order_engine.streaming.rows import (
     Connection,
     OrderRows,

@@ -6,16 +6,12 @@ from collections.abc import Callable
 import pytest
 from tests.unit.order_stream_fakes import FakeClock, FakeGateway, FakeStream, Inline, record
 
-from order_engine.streaming.publisher import (
-    HANDSHAKE_MS,
-    HOPELESS_FAILURES,
-    UNREACHABLE_MS,
-    Memory,
-    PostOutcome,
-    Publisher,
-    Report,
-    Timing,
-)
+from order_engine.streaming.delivery import HANDSHAKE_MS, UNREACHABLE_MS
+from order_engine.streaming.memory import Memory
+from order_engine.streaming.ports import PostOutcome
+from order_engine.streaming.posting import HOPELESS_FAILURES, Timing
+from order_engine.streaming.publisher import Publisher
+from order_engine.streaming.report import Report
 from order_engine.streaming.rows import StoredEvent
 
 DELIVERED, GONE = PostOutcome.DELIVERED, PostOutcome.GONE

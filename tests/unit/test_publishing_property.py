@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tests.unit.order_stream_fakes import FakeClock, FakeGateway, FakeStream, Inline, Record
 
-from order_engine.streaming.publisher import PostOutcome, Publisher, Timing
+from order_engine.streaming.ports import PostOutcome
+from order_engine.streaming.posting import Timing
+from order_engine.streaming.publisher import Publisher
 
 ORDERS = ("o1", "o2", "o3")
 CLIENTS = ("ann1", "ann2", "ann3")

@@ -12,320 +12,29 @@ twice, but never late and never not at all.
 """
 
 import logging
-import threading
-import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any
 
+from order_engine.clock import Clock
 from order_engine.errors import StreamUnavailable
-from order_engine.measures import Measure
-from order_engine.streaming.rows import OrderRows, StoredEvent, Subscription, UserRows
+from order_engine.streaming.delivery import Delivery, Halt, Lane
+from order_engine.streaming.memory import Memory
+from order_engine.streaming.ports import ConnectionGateway, PostOutcome, Rows
+from order_engine.streaming.posting import Posting, Timing
+from order_engine.streaming.report import Report
+from order_engine.streaming.rows import OrderRows, Subscription, UserRows
+from order_engine.streaming.wake_ups import ORDER, USER, WakeUp, concerned, read_wake_ups
 
 logger = logging.getLogger(__name__)
-
-ORDER, USER = "order#", "user#"
 
 REPLAYED_ORDERS = 50
 """How many of a user's newest orders a new subscriber to all of them gets from their beginning."""
 
 POST_THREADS = 64
 ROW_THREADS = 16
-LANES_PER_CONNECTION = 4
-"""Orders posted to one connection at once; within an order, posts follow one another."""
-
-RETRY_DELAYS_SECONDS = (0.05, 0.1, 0.2, 0.35)
-"""Waits between the tries of a post: together less than the second that others may be delayed."""
-
-SLOW_AFTER_SECONDS = 1.0
-SLOW_POST_SECONDS = 0.25
-LONGEST_SECONDS = 5.0
-"""A connection whose posts are slow is put off to the next invocation after ``SLOW_AFTER_SECONDS``,
-any other after ``LONGEST_SECONDS``: its backlog must not hold up the shard."""
-
-HANDSHAKE_MS = 30_000
-"""How long a connection may answer 410 because it is being opened: API Gateway gives ``$connect``
-29 s, and the subscription is written before that is over."""
-
-UNREACHABLE_MS = 10_000
-"""How long posts to a connection may time out before it is closed."""
-
-HOPELESS_FAILURES = 16
-HOPELESS_PAUSE_SECONDS = 1.0
-"""After so many failures without one success the rest of the invocation's posts are put off, and
-the next invocation a little, too: it is the management API that does not serve."""
-
-REMEMBERED_CURSORS = 100_000
-
-MAX_MEASURED_DELAYS = 100
-"""CloudWatch takes so many values of a metric in one line of the log."""
-
-
-class PostOutcome(Enum):
-    """Tell what came of a call to the connection management API."""
-
-    DELIVERED = auto()
-    GONE = auto()
-    TIMED_OUT = auto()
-    UNAVAILABLE = auto()
-    REFUSED = auto()
-
-
-class ConnectionGateway(Protocol):
-    """Reach connected clients; one try per call, and a short one."""
-
-    def post(self, connection_id: str, message: str) -> PostOutcome:
-        """Send a message."""
-        ...
-
-    def disconnect(self, connection_id: str) -> PostOutcome:
-        """Close the connection."""
-        ...
-
-
-class Rows(Protocol):
-    """Read and keep the order stream's rows; every method may raise ``StreamUnavailable``."""
-
-    def order_rows(self, order_id: str) -> OrderRows:
-        """Read all about an order."""
-        ...
-
-    def user_rows(self, user_id: str) -> UserRows:
-        """Read the subscriptions to a user's orders."""
-        ...
-
-    def recent_orders(self, user_id: str, limit: int) -> list[str]:
-        """Return a user's newest orders, oldest first."""
-        ...
-
-    def mark_greeted(self, subscription: Subscription, after_seq: int) -> None:
-        """Note that the greeting and the events up to ``after_seq`` have gone out."""
-        ...
-
-    def mark_failing(self, subscription: Subscription, now: datetime) -> None:
-        """Note since when posts time out."""
-        ...
-
-    def mark_reachable(self, subscription: Subscription) -> None:
-        """Take that note back."""
-        ...
-
-    def remove_subscription(self, subscription: Subscription) -> None:
-        """Delete one subscription."""
-        ...
-
-    def forget_connection(self, connection_id: str) -> int:
-        """Delete all rows of a connection."""
-        ...
-
-    def wake_again(self, wakes: Sequence[tuple[str, str]], now: datetime) -> None:
-        """Have (partition key, connection id) pairs come as records once more."""
-        ...
-
-    def remove_wakes(self, keys: Sequence[tuple[str, str]]) -> None:
-        """Delete rows of ``wake_again``, by partition and sort key."""
-        ...
-
-    def save_cursors(self, cursors: Mapping[str, Mapping[str, int]], now: datetime) -> None:
-        """Write down cursors by order and subscription id."""
-        ...
-
-
-class Clock(Protocol):
-    """Tell the time."""
-
-    def now(self) -> datetime:
-        """Return the current time, aware, in UTC."""
-        ...
-
-
-@dataclass(slots=True)
-class WakeUp:
-    """Say why to look at a partition, and on whose behalf.
-
-    ``everyone``: an event was written. ``newcomers``: these connections subscribed here.
-    ``retries``: these could not be served before. ``fresh``: the events in this batch.
-    """
-
-    everyone: bool = False
-    newcomers: set[str] = field(default_factory=set)
-    retries: set[str] = field(default_factory=set)
-    fresh: set[int] = field(default_factory=set)
-
-    @property
-    def connections(self) -> set[str]:
-        """Return the connections concerned besides what concerns everyone."""
-        return self.newcomers | self.retries
-
-    @property
-    def concerns_users(self) -> bool:
-        """Tell whether subscribers to all orders of a user are concerned, too."""
-        return self.everyone or bool(self.retries)
-
-
-@dataclass(slots=True)
-class Report:
-    """Count what an invocation did.
-
-    ``failed`` names the partitions that could not be served because DynamoDB did not: their
-    records must come again. ``delays_ms`` run from an event's timestamp to its post.
-    """
-
-    events_published: int = 0
-    greetings: int = 0
-    posts_failed: int = 0
-    connections_removed: int = 0
-    connections_put_off: int = 0
-    records_unreadable: int = 0
-    delays_ms: list[float] = field(default_factory=list)
-    order_ids: set[str] = field(default_factory=set)
-    failed: set[str] = field(default_factory=set)
-
-    def to_log(self) -> dict[str, Any]:
-        """Return what the log tells of the invocation."""
-        return {
-            "order_ids": sorted(self.order_ids),
-            "events": self.events_published,
-            "greetings": self.greetings,
-            "posts_failed": self.posts_failed,
-            "removed": self.connections_removed,
-            "put_off": self.connections_put_off,
-            "unreadable": self.records_unreadable,
-            "slowest_ms": round(max(self.delays_ms, default=0)),
-        }
-
-    def measures(self) -> list[Measure]:
-        """Return the counts that are not 0 as metrics, and at most 100 of the delays."""
-        counts = {
-            "EventsPublished": self.events_published,
-            "PostsFailed": self.posts_failed,
-            "StaleConnectionsRemoved": self.connections_removed,
-            "ConnectionsPutOff": self.connections_put_off,
-            "UnreadableRecords": self.records_unreadable,
-        }
-        return [
-            *(Measure(name, count) for name, count in counts.items() if count),
-            *(
-                Measure("DeliveryDelay", delay_ms, "Milliseconds")
-                for delay_ms in self.delays_ms[:MAX_MEASURED_DELAYS]
-            ),
-        ]
-
-    def raise_if_failed(self) -> None:
-        """Raise ``StreamUnavailable`` when some partitions could not be served."""
-        if self.failed:
-            raise StreamUnavailable(f"{len(self.failed)} partitions not served")
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Measure and pass time: ``timer`` counts seconds, ``sleep`` waits for some."""
-
-    timer: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-
-
-class Memory:
-    """Remember, for the life of the execution environment, what was posted to whom."""
-
-    def __init__(self, capacity: int = REMEMBERED_CURSORS) -> None:
-        self._capacity = capacity
-        self._cursors: OrderedDict[tuple[str, str], int] = OrderedDict()
-
-    def cursor(self, subscription_id: str, order_id: str) -> int:
-        """Return the highest ``seq`` posted to a subscription, 0 when none is remembered."""
-        return self._cursors.get((subscription_id, order_id), 0)
-
-    def advance(self, subscription_id: str, order_id: str, seq: int) -> None:
-        """Note that the events up to ``seq`` have been posted."""
-        key = (subscription_id, order_id)
-        self._cursors[key] = max(seq, self._cursors.get(key, 0))
-        self._cursors.move_to_end(key)
-        while len(self._cursors) > self._capacity:
-            self._cursors.popitem(last=False)
-
-    def was_greeted(self, subscription_id: str) -> bool:
-        """Tell whether the subscription's greeting has been posted."""
-        return (subscription_id, "") in self._cursors
-
-    def note_greeting(self, subscription_id: str) -> None:
-        """Note that the subscription's greeting has been posted."""
-        self.advance(subscription_id, "", 0)
-
-
-class _Halt(Enum):
-    """Say why posting to a connection stopped before all was sent."""
-
-    GONE = auto()
-    REFUSED = auto()
-    TIMED_OUT = auto()
-    NOT_REACHED = auto()
-
-
-@dataclass(slots=True)
-class _Lane:
-    """One order's events for one connection, however many of its subscriptions cover the order."""
-
-    rows: OrderRows
-    cursors: dict[str, int] = field(default_factory=dict)
-    subscriptions: dict[str, Subscription] = field(default_factory=dict)
-    origins: set[str] = field(default_factory=set)
-    fresh: set[int] = field(default_factory=set)
-    pending: tuple[StoredEvent, ...] = ()
-    sent: int = 0
-
-    def prepare(self) -> None:
-        """Collect the events to send: all that follow the lowest cursor without a gap."""
-        first = min(self.cursors.values()) + 1
-        pending: list[StoredEvent] = []
-        while (event := self.rows.events.get(first + len(pending))) is not None:
-            pending.append(event)
-        self.pending = tuple(pending)
-
-    @property
-    def finished(self) -> bool:
-        """Tell whether all was sent."""
-        return not self.pending or self.sent == self.pending[-1].seq
-
-
-@dataclass(slots=True)
-class _Delivery:
-    """What one connection is to get in one invocation, and how far that came."""
-
-    connection_id: str
-    lanes: dict[str, _Lane] = field(default_factory=dict)
-    greetings: dict[str, Subscription] = field(default_factory=dict)
-    greeted: set[str] = field(default_factory=set)
-    queue: deque[_Lane] = field(default_factory=deque)
-    halt: _Halt | None = None
-    is_open: bool = False
-    posts: int = 0
-    seconds: float = 0.0
-
-    @property
-    def subscriptions(self) -> dict[str, Subscription]:
-        """Return the subscriptions that are served, by id."""
-        found = dict(self.greetings)
-        for lane in self.lanes.values():
-            found |= lane.subscriptions
-        return found
-
-    @property
-    def origins_left(self) -> set[str]:
-        """Return the partitions to be woken again for what was not sent."""
-        left = {
-            subscription.partition_key
-            for key, subscription in self.greetings.items()
-            if key not in self.greeted
-        }
-        for lane in self.lanes.values():
-            if not lane.finished:
-                left |= lane.origins
-        return left
 
 
 @dataclass(slots=True)
@@ -369,7 +78,7 @@ class Publisher:
             return report
         read = self._read(wake_ups, report)
         deliveries = self._plan(wake_ups, read)
-        posting = _Posting(self._gateway, self._clock, self._timing, self._post_threads, report)
+        posting = Posting(self._gateway, self._clock, self._timing, self._post_threads, report)
         posting.run(deliveries)
         self._settle(wake_ups, read, deliveries, report)
         return report
@@ -421,8 +130,8 @@ class Publisher:
 
     # Planning
 
-    def _plan(self, wake_ups: Mapping[str, WakeUp], read: _Read) -> list[_Delivery]:
-        deliveries: dict[str, _Delivery] = {}
+    def _plan(self, wake_ups: Mapping[str, WakeUp], read: _Read) -> list[Delivery]:
+        deliveries: dict[str, Delivery] = {}
         for key, wake_up in wake_ups.items():
             if key.startswith(ORDER):
                 self._plan_order(deliveries, key, wake_up, read)
@@ -440,15 +149,15 @@ class Publisher:
         )
 
     def _plan_order(
-        self, deliveries: dict[str, _Delivery], key: str, wake_up: WakeUp, read: _Read
+        self, deliveries: dict[str, Delivery], key: str, wake_up: WakeUp, read: _Read
     ) -> None:
         rows = read.orders.get(key.removeprefix(ORDER))
         if rows is not None:
-            for subscription in _concerned(wake_up, rows, read.users):
+            for subscription in concerned(wake_up, rows, read.users):
                 self._add(deliveries, subscription, rows, key, wake_up)
 
     def _plan_user(
-        self, deliveries: dict[str, _Delivery], key: str, wake_up: WakeUp, read: _Read
+        self, deliveries: dict[str, Delivery], key: str, wake_up: WakeUp, read: _Read
     ) -> None:
         user_id = key.removeprefix(USER)
         user = read.users.get(user_id)
@@ -463,9 +172,9 @@ class Publisher:
                 for rows in replayed:
                     self._add(deliveries, subscription, rows, key, wake_up)
 
-    def _greet(self, deliveries: dict[str, _Delivery], subscription: Subscription) -> _Delivery:
+    def _greet(self, deliveries: dict[str, Delivery], subscription: Subscription) -> Delivery:
         connection_id = subscription.connection_id
-        delivery = deliveries.setdefault(connection_id, _Delivery(connection_id))
+        delivery = deliveries.setdefault(connection_id, Delivery(connection_id))
         key = subscription.subscription_id
         if subscription.greeting is not None and not self._memory.was_greeted(key):
             delivery.greetings[key] = subscription
@@ -473,14 +182,14 @@ class Publisher:
 
     def _add(
         self,
-        deliveries: dict[str, _Delivery],
+        deliveries: dict[str, Delivery],
         subscription: Subscription,
         rows: OrderRows,
         origin: str,
         wake_up: WakeUp,
     ) -> None:
         delivery = self._greet(deliveries, subscription)
-        lane = delivery.lanes.setdefault(rows.order_id, _Lane(rows))
+        lane = delivery.lanes.setdefault(rows.order_id, Lane(rows))
         key = subscription.subscription_id
         lane.subscriptions[key] = subscription
         lane.cursors[key] = max(
@@ -497,7 +206,7 @@ class Publisher:
         self,
         wake_ups: Mapping[str, WakeUp],
         read: _Read,
-        deliveries: Sequence[_Delivery],
+        deliveries: Sequence[Delivery],
         report: Report,
     ) -> None:
         """Remember what was sent, write it down, and see to those that were not reached."""
@@ -520,7 +229,7 @@ class Publisher:
             report.failed |= {key for key, _ in again}
         self._write_down(wake_ups, read, cursors, now)
 
-    def _remember(self, delivery: _Delivery, cursors: dict[str, dict[str, int]]) -> None:
+    def _remember(self, delivery: Delivery, cursors: dict[str, dict[str, int]]) -> None:
         for key in delivery.greeted:
             self._memory.note_greeting(key)
         for order_id, lane in delivery.lanes.items():
@@ -531,16 +240,16 @@ class Publisher:
                     if key not in delivery.greeted or lane.subscriptions[key].is_of_user:
                         cursors.setdefault(order_id, {})[key] = lane.sent
 
-    def _settle_one(self, delivery: _Delivery, now: datetime) -> "_Settled":
+    def _settle_one(self, delivery: Delivery, now: datetime) -> "_Settled":
         subscriptions = list(delivery.subscriptions.values())
         keys = {"connection_id": delivery.connection_id, "order_ids": sorted(delivery.lanes)}
         try:
-            if delivery.halt is _Halt.GONE:
+            if delivery.halt is Halt.GONE:
                 logger.info("connection gone", extra=keys)
                 for subscription in subscriptions:
                     self._rows.remove_subscription(subscription)
                 return _Settled(removed=True)
-            if delivery.halt is _Halt.REFUSED or _is_unreachable(delivery, now):
+            if delivery.halt is Halt.REFUSED or delivery.is_unreachable(now):
                 outcome = self._gateway.disconnect(delivery.connection_id)
                 if outcome in {PostOutcome.DELIVERED, PostOutcome.GONE}:
                     logger.warning("connection closed as unreachable", extra=keys)
@@ -553,7 +262,7 @@ class Publisher:
             logger.warning("subscription not updated", extra={**keys, "reason": str(error)})
         return _Settled(again=frozenset(delivery.origins_left))
 
-    def _mark(self, delivery: _Delivery, subscription: Subscription, now: datetime) -> None:
+    def _mark(self, delivery: Delivery, subscription: Subscription, now: datetime) -> None:
         key = subscription.subscription_id
         if key in delivery.greeted:
             reached = [lane.cursors[key] for lane in delivery.lanes.values() if key in lane.cursors]
@@ -561,7 +270,7 @@ class Publisher:
             if reached and not subscription.is_of_user:
                 after_seq = max(after_seq, *reached)
             self._rows.mark_greeted(subscription, after_seq)
-        if delivery.halt is _Halt.TIMED_OUT and subscription.failing_since_ms is None:
+        if delivery.halt is Halt.TIMED_OUT and subscription.failing_since_ms is None:
             self._rows.mark_failing(subscription, now)
         elif delivery.halt is None and subscription.failing_since_ms is not None:
             self._rows.mark_reachable(subscription)
@@ -580,7 +289,7 @@ class Publisher:
             if wake_up is not None and wake_up.everyone and rows.user_id in read.users:
                 listening = {
                     subscription.subscription_id
-                    for subscription in _concerned(wake_up, rows, read.users)
+                    for subscription in concerned(wake_up, rows, read.users)
                 }
             for key, seq in rows.cursors.items():
                 if listening is None or key in listening:
@@ -611,174 +320,6 @@ class _Settled:
     again: frozenset[str] = frozenset()
 
 
-class _Posting:
-    """Carry out an invocation's posts: in parallel, and none for long."""
-
-    def __init__(
-        self,
-        gateway: ConnectionGateway,
-        clock: Clock,
-        timing: Timing,
-        threads: Executor,
-        report: Report,
-    ) -> None:
-        self._gateway = gateway
-        self._clock = clock
-        self._timing = timing
-        self._threads = threads
-        self._report = report
-        self._changed = threading.Condition()
-        self._running = 0
-        self._bugs: list[BaseException] = []
-        self._start = self._timing.timer()
-        self._delivered = 0
-        self._failed = 0
-
-    def run(self, deliveries: Sequence[_Delivery]) -> None:
-        """Post everything; returns when each delivery is complete or halted."""
-        for delivery in deliveries:
-            delivery.queue.extend(lane for lane in delivery.lanes.values() if lane.pending)
-            if delivery.greetings:
-                self._submit(self._greet, delivery)
-            else:
-                self._submit_lanes(delivery)
-        with self._changed:
-            self._changed.wait_for(lambda: self._running == 0)
-        if self._bugs:
-            raise self._bugs[0]
-        self._report.posts_failed += self._failed
-        if self._is_hopeless():
-            self._timing.sleep(HOPELESS_PAUSE_SECONDS)
-
-    def _greet(self, delivery: _Delivery) -> None:
-        for key, subscription in delivery.greetings.items():
-            if not self._post(delivery, subscription.greeting or ""):
-                return
-            delivery.greeted.add(key)
-            self._count(greetings=1)
-        self._submit_lanes(delivery)
-
-    def _submit_lanes(self, delivery: _Delivery) -> None:
-        for _ in range(min(len(delivery.queue), LANES_PER_CONNECTION)):
-            self._submit(self._run_lanes, delivery)
-
-    def _run_lanes(self, delivery: _Delivery) -> None:
-        while delivery.queue:
-            try:
-                lane = delivery.queue.popleft()
-            except IndexError:
-                return
-            for event in lane.pending:
-                if not self._post(delivery, event.body):
-                    return
-                lane.sent = event.seq
-                self._count(events=1, delay_ms=self._delay_ms(lane, event))
-
-    def _post(self, delivery: _Delivery, message: str) -> bool:
-        """Post until it is delivered (true) or the connection is halted."""
-        for delay in (*RETRY_DELAYS_SECONDS, None):
-            if delivery.halt is None and (self._is_hopeless() or self._is_too_slow(delivery)):
-                delivery.halt = _Halt.NOT_REACHED
-            if delivery.halt is not None:
-                return False
-            started = self._timing.timer()
-            outcome = self._gateway.post(delivery.connection_id, message)
-            delivery.seconds += self._timing.timer() - started
-            delivery.posts += 1
-            if outcome is PostOutcome.DELIVERED:
-                self._delivered += 1
-                delivery.is_open = True
-                return True
-            self._halt(delivery, outcome, last=delay is None)
-            if delay is not None and delivery.halt is None:
-                self._timing.sleep(delay)
-        return False
-
-    def _halt(self, delivery: _Delivery, outcome: PostOutcome, *, last: bool) -> None:
-        if outcome is PostOutcome.GONE:
-            if not _may_be_connecting(delivery, self._clock.now()):
-                delivery.halt = _Halt.GONE
-        else:
-            self._failed += 1
-        if outcome is PostOutcome.REFUSED:
-            delivery.halt = _Halt.REFUSED
-        elif outcome is PostOutcome.TIMED_OUT:
-            # It has cost a second already: no second try while others wait for this invocation.
-            delivery.halt = _Halt.TIMED_OUT
-        elif last and delivery.halt is None:
-            delivery.halt = _Halt.NOT_REACHED
-
-    def _is_hopeless(self) -> bool:
-        return self._delivered == 0 and self._failed >= HOPELESS_FAILURES
-
-    def _is_too_slow(self, delivery: _Delivery) -> bool:
-        elapsed = self._timing.timer() - self._start
-        if elapsed < SLOW_AFTER_SECONDS or not delivery.posts:
-            return False
-        return elapsed > LONGEST_SECONDS or delivery.seconds / delivery.posts > SLOW_POST_SECONDS
-
-    def _delay_ms(self, lane: _Lane, event: StoredEvent) -> float | None:
-        if event.seq not in lane.fresh or event.timestamp is None:
-            return None
-        try:
-            written = datetime.fromisoformat(event.timestamp)
-            return (self._clock.now() - written).total_seconds() * 1000
-        except (ValueError, TypeError):
-            return None  # not worth holding up anything
-
-    def _count(self, *, greetings: int = 0, events: int = 0, delay_ms: float | None = None) -> None:
-        with self._changed:
-            self._report.greetings += greetings
-            self._report.events_published += events
-            if delay_ms is not None:
-                self._report.delays_ms.append(delay_ms)
-
-    def _submit(self, work: Callable[[_Delivery], None], delivery: _Delivery) -> None:
-        with self._changed:
-            self._running += 1
-        self._threads.submit(work, delivery).add_done_callback(self._finish)
-
-    def _finish(self, future: Future[None]) -> None:
-        with self._changed:
-            self._running -= 1
-            error = future.exception()
-            if error is not None:
-                self._bugs.append(error)
-            if self._running == 0:
-                self._changed.notify_all()
-
-
-def read_wake_ups(records: Iterable[Mapping[str, Any]], report: Report) -> dict[str, WakeUp]:
-    """Collect what a batch of stream records says about where to look.
-
-    A record without readable keys is logged, counted and passed over: it names no subscriber, a
-    repetition could not mend it, and the rows it stems from are read with the next record of the
-    same order. Failing for it would only hold up the orders behind it in the shard.
-    """
-    wake_ups: dict[str, WakeUp] = {}
-    for record in records:
-        try:
-            event_name = record["eventName"]
-            key, sort_key = (str(record["dynamodb"]["Keys"][name]["S"]) for name in ("pk", "sk"))
-            seq = int(sort_key.removeprefix("event#")) if sort_key.startswith("event#") else None
-        except (KeyError, TypeError, ValueError) as error:
-            report.records_unreadable += 1
-            logger.error("unreadable stream record", extra={"reason": repr(error)})  # noqa: TRY400
-            continue
-        # Changes of rows (a subscriber greeted) and deletions need nobody's attention.
-        if event_name != "INSERT" or not key.startswith((ORDER, USER)):
-            continue
-        if seq is not None:
-            wake_up = wake_ups.setdefault(key, WakeUp())
-            wake_up.everyone = True
-            wake_up.fresh.add(seq)
-        elif sort_key.startswith("conn#"):
-            wake_up = wake_ups.setdefault(key, WakeUp())
-            connection_id, _, again = sort_key.removeprefix("conn#").partition("#")
-            (wake_up.retries if again else wake_up.newcomers).add(connection_id)
-    return wake_ups
-
-
 def _collect[K, V](futures: Mapping[K, Future[V]]) -> tuple[dict[K, V], set[K]]:
     found: dict[K, V] = {}
     missing: set[K] = set()
@@ -789,30 +330,3 @@ def _collect[K, V](futures: Mapping[K, Future[V]]) -> tuple[dict[K, V], set[K]]:
             logger.warning("rows not read", extra={"reason": str(error)})
             missing.add(key)
     return found, missing
-
-
-def _concerned(
-    wake_up: WakeUp, rows: OrderRows, users: Mapping[str, UserRows]
-) -> Iterator[Subscription]:
-    connections = wake_up.connections
-    for subscription in rows.subscriptions:
-        if wake_up.everyone or subscription.connection_id in connections:
-            yield subscription
-    user = users.get(rows.user_id) if rows.user_id is not None else None
-    for subscription in user.subscriptions if user is not None else ():
-        if wake_up.everyone or subscription.connection_id in wake_up.retries:
-            yield subscription
-
-
-def _may_be_connecting(delivery: _Delivery, now: datetime) -> bool:
-    if delivery.is_open:
-        return False
-    since = [item.connecting_since_ms for item in delivery.subscriptions.values()]
-    return any(ms is not None and now.timestamp() * 1000 - ms < HANDSHAKE_MS for ms in since)
-
-
-def _is_unreachable(delivery: _Delivery, now: datetime) -> bool:
-    if delivery.halt is not _Halt.TIMED_OUT:
-        return False
-    since = [item.failing_since_ms for item in delivery.subscriptions.values()]
-    return any(ms is not None and now.timestamp() * 1000 - ms >= UNREACHABLE_MS for ms in since)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
+from order_engine.clock import Clock
 from order_engine.errors import StreamUnavailable
 from order_engine.streaming.rows import (
     Connection,
@@ -72,14 +73,6 @@ class Rows(Protocol):
 
     def forget_connection(self, connection_id: str) -> int:
         """Delete all rows of a connection."""
-        ...
-
-
-class Clock(Protocol):
-    """Tell the time."""
-
-    def now(self) -> datetime:
-        """Return the current time, aware, in UTC."""
         ...
 
 
