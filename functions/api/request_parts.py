@@ -8,7 +8,7 @@ from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from callers import subject_of
 
 from order_engine import bootstrap
-from order_engine.api.requests import UserId
+from order_engine.api.fields import UserId
 
 JSON = "application/json"
 

@@ -21,6 +21,7 @@ from order_engine.adapters import aws
 from order_engine.clock import timestamp_text
 from order_engine.domain.orders import Order
 from order_engine.domain.statuses import OrderStatus
+from order_engine.domain.types.market import Market
 from order_engine.errors import StreamUnavailable
 from order_engine.streaming.rows import Connection
 
@@ -199,6 +200,36 @@ def test_an_idempotency_key_may_hold_commas(api: Api) -> None:
     ]
 
     assert orders[0] == orders[2] != orders[1]
+
+
+def test_repeat_after_a_deploy_with_another_default_is_the_same_order(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1", "userId": some_user()}
+    key = {"Idempotency-Key": "across-a-deploy"}
+    first = api.post(order, headers=key)
+    monkeypatch.setattr(Market, "default_slippage_bps", Market.default_slippage_bps + 1)
+
+    second = api.post(order, headers=key)
+
+    assert (second.status, second.json["orderId"]) == (202, first.json["orderId"])
+    assert api.post({**order, "amount": "2"}, headers=key).status == 422
+
+
+def test_repeat_of_an_order_stored_with_the_digest_of_its_terms_alone_is_the_same_order(
+    api: Api, database: Database
+) -> None:
+    order = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1", "userId": some_user()}
+    key = {"Idempotency-Key": "from-before"}
+    first = api.post(order, headers=key)
+    database.execute(
+        "UPDATE orders SET terms_digest = split_part(terms_digest, ' ', 1) WHERE id = %s",
+        [first.json["orderId"]],
+    )
+
+    second = api.post({**order, "slippageBps": 50}, headers=key)
+
+    assert (second.status, second.json["orderId"]) == (202, first.json["orderId"])
 
 
 def test_an_order_is_accepted_while_stream_and_state_machine_are_away(

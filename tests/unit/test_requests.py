@@ -10,17 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from order_engine.api.bodies import parse_json_object
+from order_engine.api.digests import terms_digest
+from order_engine.api.fields import IdempotencyKey, UserId
 from order_engine.api.problems import PROBLEMS
 from order_engine.api.requests import (
     MAX_BASE_UNITS,
-    IdempotencyKey,
-    UserId,
     amendment_of,
     check_swap,
     checked_text,
     order_terms,
     own_user,
-    terms_digest,
 )
 from order_engine.domain.changes import Amendment
 from order_engine.domain.orders import OrderTerms

@@ -8,9 +8,10 @@ from openapi_document import replies
 from request_parts import JSON, caller_of, new_router
 
 from order_engine import bootstrap
+from order_engine.api.fields import AmountIn, TokenSymbol
 from order_engine.api.queries import compare_quotes
 from order_engine.api.replies import QuoteComparison
-from order_engine.api.requests import AmountIn, TokenSymbol, check_swap
+from order_engine.api.requests import check_swap
 
 router = new_router()
 

@@ -11,18 +11,11 @@ from request_parts import JSON, UserFilter, body_of, caller_of, new_router
 
 from order_engine import bootstrap
 from order_engine.api.bodies import parse_json_object
+from order_engine.api.digests import request_digest
+from order_engine.api.fields import ClientOrderId, IdempotencyKey, OrderTypeName
 from order_engine.api.queries import StatusFilter
 from order_engine.api.replies import Order, OrderAccepted, OrderPage, OrderWithEvents, StreamTicket
-from order_engine.api.requests import (
-    DEFAULT_USER_ID,
-    ClientOrderId,
-    IdempotencyKey,
-    OrderTypeName,
-    amendment_of,
-    order_terms,
-    own_user,
-    terms_digest,
-)
+from order_engine.api.requests import DEFAULT_USER_ID, amendment_of, order_terms, own_user
 
 router = new_router()
 
@@ -38,8 +31,10 @@ def submit_order(
     ] = None,
 ) -> Response[OrderAccepted]:
     """Take an order in and start its execution."""
-    terms = order_terms(parse_json_object(body_of(router)), caller=caller_of(router))
-    accepted = bootstrap.acceptance().accept(terms, terms_digest(terms), idempotency_key)
+    fields = parse_json_object(body_of(router))
+    terms = order_terms(fields, caller=caller_of(router))
+    digest = request_digest(terms, fields)
+    accepted = bootstrap.acceptance().accept(terms, digest, idempotency_key)
     order_id = accepted.order.order_id
     api_telemetry.name_order(order_id)
     api_telemetry.count_accepted(replayed=accepted.replayed)

@@ -6,13 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from order_engine.api.requests import (
-    IdempotencyKey,
-    checked_text,
-    order_terms,
-    refusal,
-    terms_digest,
-)
+from order_engine.api.digests import request_digest
+from order_engine.api.fields import IdempotencyKey
+from order_engine.api.requests import checked_text, order_terms, refusal
 from order_engine.clock import Clock
 from order_engine.domain.orders import Order
 from order_engine.errors import FieldError, ProblemCode, Rejected, StreamUnavailable
@@ -84,7 +80,7 @@ class SocketOrders:
         if key is not None:
             key = checked_text(key, IdempotencyKey, "idempotencyKey")
         accepted = self._acceptance().accept(
-            terms, terms_digest(terms), key, key_field="idempotencyKey"
+            terms, request_digest(terms, message), key, key_field="idempotencyKey"
         )
         order = accepted.order
         greeting = {

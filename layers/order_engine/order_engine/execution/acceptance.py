@@ -117,7 +117,7 @@ class Acceptance:
         if not storage.created:
             if storage.idempotency_key != key:
                 raise _reused("clientOrderId", "belongs to an order sent under another key")
-            if storage.terms_digest != terms_digest:
+            if not _is_same_order(storage.terms_digest, terms_digest):
                 field = key_field if idempotency_key else "clientOrderId"
                 raise _reused(field, "was used for a different order")
             return Accepted(storage.order, replayed=True, warnings=_warnings(storage.order))
@@ -205,6 +205,11 @@ def _quote(venue: Venue, terms: ExecutionTerms) -> Quote | None:
     except (Retryable, OutcomeUnknown):
         return None
     return answer.quote if isinstance(answer, Quoted) else None
+
+
+def _is_same_order(stored: str, given: str) -> bool:
+    """Tell whether the digests, separated by spaces, have one in common."""
+    return not set(stored.split()).isdisjoint(given.split())
 
 
 def effective_key(terms: OrderTerms, idempotency_key: str | None) -> str | None:
