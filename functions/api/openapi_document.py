@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.event_handler.openapi.types import COMPONENT_REF_TEMPLATE
 
-from order_engine.api.bodies import MAX_BODY_BYTES
-from order_engine.api.problems import PROBLEM_CONTENT_TYPE, Problem
+from order_engine.api.problems import PROBLEM_CONTENT_TYPE, PROBLEMS, Problem
 from order_engine.api.requests import AmendRequest, OrderRequest
 from order_engine.clock import timestamp_text
 
@@ -112,17 +111,17 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
-_PROBLEMS: Mapping[int, str] = {
-    400: "The body is missing, is not a JSON object or is not UTF-8.",
-    401: "The caller is not authenticated.",
-    404: "There is no such order, or it is not the caller's.",
-    409: "The order has gone too far for that.",
-    413: f"The body is larger than {MAX_BODY_BYTES} bytes.",
-    422: "A field is missing or wrong; `errors` names each.",
-    429: "Too many requests.",
-    500: "Something went wrong on the engine's side.",
-    503: "The database is away. Try again after the seconds that `Retry-After` gives.",
-}
+_FROM_THE_GATEWAY = {429: "Too many requests; the gateway says so."}
+
+
+def _problem_description(status: int) -> str:
+    """Return when a status is answered, by the codes that its problems carry."""
+    if status in _FROM_THE_GATEWAY:
+        return _FROM_THE_GATEWAY[status]
+    kinds = [(code, kind) for code, kind in PROBLEMS.items() if kind.status == status]
+    return "; ".join(f"`{code}`: {kind.meaning}" for code, kind in kinds)
+
+
 _ALWAYS = (429, 500, 503)
 _FROM_THE_GATEWAY_TOO = (401, 413, 429, 500, 503)
 _GATEWAY_MESSAGE = {
@@ -147,7 +146,7 @@ def replies(
     }
     for problem in sorted({*problems, 401, *_ALWAYS}):
         documented[problem] = {
-            "description": _PROBLEMS[problem],
+            "description": _problem_description(problem),
             "content": {PROBLEM_CONTENT_TYPE: {"model": Problem}},
         }
     return documented
@@ -229,7 +228,7 @@ def _complete_replies(responses: dict[str, Any], *, authenticated: bool) -> None
         responses.pop("401", None)
     responses["500"] = {
         **responses["503"],
-        "description": _PROBLEMS[500],
+        "description": _problem_description(500),
     }
     for status in _FROM_THE_GATEWAY_TOO:
         if str(status) in responses:

@@ -95,7 +95,6 @@ class DatabaseHealth(DomainModel):
     """Tell that the database answers."""
 
     status: Literal["ok"] = "ok"
-    version: str
 
 
 class Health(DomainModel):

@@ -89,7 +89,6 @@ class PostgresOrderReader:
         ).format(sql.SQL(" AND ").join(conditions))
         return [order_of(row) for row in self._database.rows(statement, parameters)]
 
-    def ping(self) -> str:
-        """Return the server's version."""
-        row = self._database.row("SELECT current_setting('server_version') AS version", [])
-        return str(row["version"]) if row else ""
+    def ping(self) -> None:
+        """Ask the database for nothing; raise ``DatabaseUnavailable`` when it does not answer."""
+        self._database.row("SELECT 1 AS answer", [])
