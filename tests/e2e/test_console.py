@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.e2e.browser import Browser, Page, find_chromium, running_browser
+from playwright.sync_api import Browser
+from tests.e2e.browser import Page, find_chromium, open_page, running_browser
 from tests.e2e.engine import HAPPY_LIFE, Engine, Json, new_user
 
 FINAL_SECONDS = 60.0
@@ -37,11 +38,11 @@ type OpenConsole = Callable[..., AbstractContextManager[Page]]
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def browser() -> Iterator[Browser]:
     executable = find_chromium()
     if executable is None:
         pytest.skip("no Chromium is installed")
-    with running_browser(executable, tmp_path_factory.mktemp("browser") / "profile") as browser:
+    with running_browser(executable) as browser:
         yield browser
 
 
@@ -50,26 +51,26 @@ def open_console(browser: Browser, engine: Engine) -> OpenConsole:
     """Open the console as a user; at its end nothing in it may have gone wrong unnoticed."""
 
     @contextmanager
-    def open_page(
+    def open_as(
         user: str | None = None,
         prepare: Callable[[Page], object] = lambda _: None,
         *,
         token: str | None = None,
         **options: Any,
     ) -> Iterator[Page]:
-        with browser.page(**options) as page:
+        with open_page(browser, **options) as page:
             page.run_first(RECORDING_SOCKET)
             prepare(page)
             page.open(str(engine.http.base_url))
             field = "#user" if token is None else "#token"
             page.expect(f"document.querySelector('{field}').offsetParent")
             page.fill(field, token or user or "")
-            page.press("Enter", "\r")
+            page.press("Enter")
             page.expect("document.querySelectorAll('#quotes .amount').length === 2")
             yield page
             assert page.troubles == []
 
-    return open_page
+    return open_as
 
 
 @pytest.fixture
@@ -144,7 +145,7 @@ def test_order_can_be_placed_by_keyboard_alone(
 ) -> None:
     with open_console(user) as page:
         page.fill("#amountIn", "3")
-        page.press("Enter", "\r")
+        page.press("Enter")
         expect_final(page, "confirmed")
 
         assert only_order(engine, user)["amountIn"] == "3"
@@ -154,7 +155,7 @@ def test_link_to_an_order_opens_it(open_console: OpenConsole, engine: Engine, us
     order = engine.final_order(engine.place(userId=user)["orderId"])
     with open_console() as page:
         page.open(f"{engine.http.base_url}#{order['orderId']}")
-        page.evaluate("location.reload()")
+        page.reload()
         page.expect(f"{STEPS}.length === {len(order['events'])}")
 
         assert steps(page) == [event["status"] for event in order["events"]]
@@ -296,8 +297,9 @@ def test_order_type_that_the_api_does_not_take_shows_its_words(
     with open_console() as page:
         refusal = problem(422, "ORDER_TYPE_NOT_SUPPORTED", detail, "type")
         page.answer("POST", "/api/orders", 422, refusal)
-        page.choose(f"[name=type][value={order_type}]", order_type)
+        page.choose("[name=type][value=limit]", "limit")
         page.fill("#limitPrice", "155")
+        page.choose(f"[name=type][value={order_type}]", order_type)
         page.click("#submit")
         page.expect("!document.querySelector('#type-error').hidden")
 
