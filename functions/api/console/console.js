@@ -94,7 +94,8 @@ const orderLife = new OrderLife({ onCancel: cancelOrder });
 
 async function showOrder(orderId) {
   shownRequest?.abort();
-  const request = (shownRequest = new AbortController());
+  const request = new AbortController();
+  shownRequest = request;
   try {
     const { body, headers } = await engineApi.order(orderId, request.signal);
     const { events, ...shown } = body;

@@ -101,7 +101,8 @@ class OrderTable {
 
   async #fetch(cursor) {
     this.#request?.abort();
-    const request = (this.#request = new AbortController());
+    const request = new AbortController();
+    this.#request = request;
     const message = byId("orders-message");
     try {
       const { body } = await this.#api.orders({ ...this.#query, cursor }, request.signal);

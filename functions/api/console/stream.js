@@ -58,7 +58,8 @@ class OrderStream extends EventTarget {
   async #connect() {
     this.#drop();
     this.#become("connecting");
-    const placeholder = (this.#socket = { close() {} });
+    const placeholder = { close() {} };
+    this.#socket = placeholder;
     let url;
     try {
       url = await this.#locate();

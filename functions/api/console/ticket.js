@@ -154,7 +154,8 @@ class Ticket {
       setText(byId("quotes-note"), "enter an amount");
       return;
     }
-    const request = (this.#quoteRequest = new AbortController());
+    const request = new AbortController();
+    this.#quoteRequest = request;
     const query = { tokenIn: tokenIn.value, tokenOut: tokenOut.value, amountIn: amount };
     let next = QUOTE_EVERY_MS;
     try {
