@@ -1,4 +1,4 @@
-"""The console repeats some of the engine's tables; they must not drift apart."""
+"""The console shows the engine's lists, and gives each status a color that can be read."""
 
 import json
 import re
@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from order_engine.api.requests import DEFAULT_USER_ID
-from order_engine.domain.statuses import MEANINGS, TRANSITIONS, OrderStatus
-from order_engine.domain.tokens import TOKENS
-from order_engine.domain.types import order_types
+from order_engine.api.console_tables import console_tables
+from order_engine.domain.statuses import OrderStatus
 from order_engine.venues.registry import venue_names
 
 CONSOLE = Path(__file__).parents[2] / "functions" / "api" / "console"
@@ -21,32 +19,30 @@ READABLE = 4.5
 
 @pytest.fixture(scope="module")
 def tables() -> dict[str, Any]:
-    page = (CONSOLE / "index.html").read_text(encoding="utf-8")
-    found = re.search(r'<script type="application/json" id="tables">(.*?)</script>', page, re.S)
-    assert found
-    tables: dict[str, Any] = json.loads(found[1])
+    """The engine's lists and the console's colors, as the page gets them."""
+    tables = console_tables()
+    colors = json.loads((CONSOLE / "status-colors.json").read_text(encoding="utf-8"))
+    for status, shown in tables["statuses"].items():
+        shown |= colors[status]
     return tables
 
 
-def test_statuses_are_those_of_the_engine(tables: dict[str, Any]) -> None:
-    assert list(tables["statuses"]) == list(OrderStatus)
-    for status in OrderStatus:
-        shown = tables["statuses"][status]
-        assert set(shown["next"]) == TRANSITIONS[status]
-        assert shown["meaning"] == MEANINGS[status]
+def test_every_status_of_the_engine_has_colors_and_no_other() -> None:
+    colors = json.loads((CONSOLE / "status-colors.json").read_text(encoding="utf-8"))
+
+    assert list(colors) == list(OrderStatus)
 
 
-def test_names_are_those_of_the_engine(tables: dict[str, Any]) -> None:
-    assert tables["tokenDecimals"] == {name: token.decimals for name, token in TOKENS.items()}
-    assert set(tables["venues"]) == set(venue_names())
-    assert tables["anonymousUser"] == DEFAULT_USER_ID
+def test_no_venue_and_no_choice_of_order_types_is_written_out_in_the_console() -> None:
+    sources = "".join(
+        path.read_text(encoding="utf-8").lower()
+        for path in CONSOLE.iterdir()
+        if path.suffix in {".html", ".js", ".css"}
+    )
 
-
-def test_order_types_of_the_form_are_those_of_the_engine() -> None:
-    page = (CONSOLE / "index.html").read_text(encoding="utf-8")
-    assert re.findall(r'type="radio" name="type" value="(\w+)"', page) == [
-        rules.name for rules in order_types()
-    ]
+    assert [name for name in venue_names() if name in sources] == []
+    assert re.findall(r'<option value="(market|limit|sniper)"', sources) == []
+    assert 'type="radio" name="type"' not in sources
 
 
 @pytest.mark.parametrize("status", OrderStatus)

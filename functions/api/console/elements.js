@@ -45,7 +45,11 @@ function statusBadge(status) {
 }
 
 const venueName = (venue) =>
-  element("span", { class: "venue", "data-venue": venue }, capitalized(venue));
+  element(
+    "span",
+    { class: "venue", "data-number": TABLES.venues.indexOf(venue) + 1 },
+    capitalized(venue),
+  );
 
 function copyable(text, label) {
   const code = element("code", { title: text }, shortened(text));

@@ -150,7 +150,7 @@ class OrderLife {
     const isDecided = order.quotes.length > 0;
     const waiting = isFinal(order.status)
       ? "The order never got a quote."
-      : "Both venues’ quotes appear here.";
+      : "The venues’ quotes appear here.";
     target.replaceChildren(...(isDecided ? cards : [element("p", { class: "hint" }, waiting)]));
   }
 
@@ -220,7 +220,7 @@ function eventDetail(event, order) {
           ` ${event.failure.detail}`,
         ];
       }
-      return [event.attempt > 1 ? `attempt ${event.attempt}` : "asking both venues"];
+      return [event.attempt > 1 ? `attempt ${event.attempt}` : "asking every venue"];
     case "building":
       return [
         `${capitalized(event.chosenDex ?? "")} at ${priceText(event.quotedPrice)}`,

@@ -1,5 +1,6 @@
 """The pages for people: the console, and the API's documentation."""
 
+import json
 import re
 from base64 import b64encode
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from aws_lambda_powertools.event_handler import Response
 from request_parts import new_router
+
+from order_engine.api.console_tables import console_tables
 
 HTML = "text/html; charset=utf-8"
 JAVASCRIPT = "text/javascript; charset=utf-8"
@@ -114,12 +117,40 @@ def console_page() -> tuple[str, str]:
         return inline
 
     page = (CONSOLE / "index.html").read_text(encoding="utf-8")
+    for place, markup in _engine_lists().items():
+        page = page.replace(f"<!-- {place} -->", markup)
     page = _STYLESHEET.sub(inlined("style"), page)
     page = _SCRIPT.sub(inlined("script"), page)
     return page, (
         f"script-src {' '.join(hashes['script'])}; style-src {' '.join(hashes['style'])}; "
         "img-src 'self' data:; connect-src 'self' ws: wss:"
     )
+
+
+def _engine_lists() -> dict[str, str]:
+    """Return what stands for the page's comments: the engine's lists, as markup."""
+    tables = console_tables()
+    colors = json.loads((CONSOLE / "status-colors.json").read_text(encoding="utf-8"))
+    for status, shown in tables["statuses"].items():
+        shown |= colors[status]
+    return {
+        "tables": json.dumps(tables).replace("<", "\\u003c"),
+        "venues": _options(tables["venues"]),
+        "order types": _options(tables["orderTypes"]),
+        "order types to choose from": "".join(
+            f'<label><input type="radio" name="type" value="{name}"'
+            f"{' checked' if not number else ''}><span>{_title(name)}</span></label>"
+            for number, name in enumerate(tables["orderTypes"])
+        ),
+    }
+
+
+def _options(names: list[str]) -> str:
+    return "".join(f'<option value="{name}">{_title(name)}</option>' for name in names)
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").capitalize()
 
 
 def _hash_of(code: str) -> str:

@@ -51,7 +51,7 @@ MEANINGS: Mapping[OrderStatus, str] = MappingProxyType(
         _S.PENDING: "stored, execution not yet at work",
         _S.OPEN: "limit or sniper order at rest, waiting for its trigger",
         _S.TRIGGERED: "its condition was met",
-        _S.ROUTING: "asking both venues for quotes",
+        _S.ROUTING: "asking every venue for quotes",
         _S.BUILDING: "best venue chosen, transaction being built",
         _S.SUBMITTED: "signed transaction written down, then sent",
         _S.CONFIRMED: "the swap landed",
