@@ -20,6 +20,9 @@ START = $(STATE) \
 	$(foreach parameter,$(PARAMETERS),--parameter '$(parameter)') \
 	$(ARGS)
 
+# Branch coverage of unit, integration and contract tests together, in percent.
+COVERAGE_FLOOR = 96
+
 # The order of `make order`.
 AMOUNT = 1.5
 IN = SOL
@@ -80,15 +83,16 @@ deploy-localstack: environment ## Deploy onto LocalStack (see localstack-compose
 
 .PHONY: test
 test: environment ## Run every test, beside a running stack; a part that fails stops no other.
-	@$(PYTHON_RUN) -m local.parts unit integration e2e storm
+	@COVERED=1 $(PYTHON_RUN) -m local.parts unit integration e2e storm
 
 .PHONY: unit
 unit: environment ## Run the unit and property tests.
-	$(PYTHON_RUN) -m pytest tests/unit $(ARGS)
+	$(PYTHON_RUN) -m pytest tests/unit $(if $(COVERED),--cov --cov-report=) $(ARGS)
 
 .PHONY: integration
 integration: environment ## Run the integration and contract tests (their own Postgres and emulator).
-	$(PYTHON_RUN) -m pytest tests/integration tests/contracts $(ARGS)
+	$(PYTHON_RUN) -m pytest tests/integration tests/contracts $(ARGS) \
+		$(if $(COVERED),--cov --cov-append --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR))
 
 .PHONY: e2e
 e2e: environment ## Run the end-to-end tests (their own stack).
@@ -149,4 +153,4 @@ format: environment ## Format the code and fix what the linter can.
 
 .PHONY: clean
 clean: down ## Stop the stack and DELETE its data, builds and caches (the environment .venv stays).
-	rm -rf .local .aws-sam .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .local .aws-sam .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
