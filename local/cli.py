@@ -176,20 +176,22 @@ def order(
 def launch(
     token: Annotated[str, typer.Argument(help="A test token: MOON, PEPE or WIF.")],
     state_dir: StateOption = DEFAULT_STATE_DIRECTORY,
-    venue: Annotated[str, typer.Option(help="raydium or meteora; empty: both.")] = "",
+    venue: Annotated[str, typer.Option(help="A venue's name; empty: all of them.")] = "",
     opens_in_seconds: Annotated[
         float, typer.Option(min=0, help="When trading begins; 0: at once.")
     ] = 0,
 ) -> None:
     """Open a test token's pools on the running stack, which releases its sniper orders."""
-    if venue not in ("", *launches.VENUES):
-        raise typer.BadParameter(f"{venue!r} is not raydium or meteora", param_hint="--venue")
+    known = launches.venue_names()
+    if venue not in ("", *known):
+        listed = " or ".join(known)
+        raise typer.BadParameter(f"{venue!r} is not {listed}", param_hint="--venue")
     running = stack.read_running(StateDirectory.at(state_dir))
-    venues = [venue] if venue else launches.VENUES
+    venues = [venue] if venue else known
     for pool in launches.launch(running, token, venues=venues, opens_in_seconds=opens_in_seconds):
-        known = " (known before, which stays)" if pool.was_known else ""
+        before = " (known before, which stays)" if pool.was_known else ""
         moment = f"{pool.opens_at:%Y-%m-%d %H:%M:%S} UTC"
-        console.print(f"{pool.venue}'s pool of {escape(pool.token)} opens {moment}{known}")
+        console.print(f"{pool.venue}'s pool of {escape(pool.token)} opens {moment}{before}")
 
 
 def _submit_and_watch(running: Stack, request: dict[str, Any]) -> str:

@@ -10,10 +10,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from local import aws
+from local.deploy import load_template
 from local.errors import LocalRuntimeError
+from local.paths import DEFAULT_TEMPLATE
 from local.stack import Stack
 
-VENUES = ("raydium", "meteora")
 KNOWN_SECONDS = 30.0
 REPEAT_SECONDS = 5.0
 LOOK_SECONDS = 0.1
@@ -33,8 +34,16 @@ class Pool:
     was_known: bool
 
 
+def venue_names() -> list[str]:
+    """Return the venues that the template tells the state machine of."""
+    resources = load_template(DEFAULT_TEMPLATE)["Resources"]
+    machine = resources["OrderExecutionStateMachine"]["Properties"]
+    venues: str = machine["DefinitionSubstitutions"]["Venues"]["Fn::Sub"]
+    return [entry.partition("=")[0] for entry in venues.split(",")]
+
+
 def launch(
-    stack: Stack, token: str, *, venues: Sequence[str] = VENUES, opens_in_seconds: float = 0
+    stack: Stack, token: str, *, venues: Sequence[str], opens_in_seconds: float = 0
 ) -> list[Pool]:
     """Announce the token's pools and wait until the stack knows them; what it knew first stays.
 

@@ -10,7 +10,7 @@ from tests.support.functions import load_function
 
 from order_engine.adapters import aws
 from order_engine.errors import VenueTimeout, VenueUnavailable
-from order_engine.venues.mock.dynamodb_ledger import DynamoLedger
+from order_engine.venues.mock.dynamodb import DynamoLedger
 from order_engine.venues.mock.ledger import Fate, LedgerRow
 
 REPOSITORY = Path(__file__).parents[2]

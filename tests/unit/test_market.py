@@ -10,8 +10,8 @@ from order_engine.domain.orders import VenueName
 from order_engine.domain.tokens import TOKENS
 from order_engine.venues.mock import meteora, raydium
 from order_engine.venues.mock.market import PROFILES, Market, NoPool
+from order_engine.venues.mock.pools import InsufficientLiquidity
 from order_engine.venues.mock.settings import MockSettings, VolatilityName
-from order_engine.venues.mock.swap_errors import InsufficientLiquidity
 from order_engine.venues.registry import venue_names
 
 VENUES = venue_names()

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from order_engine.venues.mock import meteora as dlmm
-from order_engine.venues.mock.swap_errors import (
+from order_engine.venues.mock.pools import (
     AmountTooSmall,
     InsufficientLiquidity,
     SwapImpossible,

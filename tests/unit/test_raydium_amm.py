@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from order_engine.domain.money import minimum_out
-from order_engine.venues.mock.raydium import MAX_TOKEN_AMOUNT, AmmPool, swap_exact_in
-from order_engine.venues.mock.swap_errors import (
+from order_engine.venues.mock.pools import (
     AmountTooSmall,
     InsufficientLiquidity,
     SwapImpossible,
 )
+from order_engine.venues.mock.raydium import MAX_TOKEN_AMOUNT, AmmPool, swap_exact_in
 
 SOL, USDC = 10**9, 10**6
 POOL = AmmPool(reserve_in=10_000 * SOL, reserve_out=1_500_000 * USDC)

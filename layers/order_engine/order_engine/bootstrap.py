@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from order_engine.streaming.publisher import Publisher
     from order_engine.streaming.subscriptions import Subscriptions
     from order_engine.venues.contract import Venue, VenueEdge
-    from order_engine.venues.mock.dynamodb_launches import DynamoLaunches
+    from order_engine.venues.mock.dynamodb import DynamoLaunches
     from order_engine.venues.mock.launches import PoolAnnouncements
 
 clock = SystemClock()
@@ -114,7 +114,7 @@ def executions() -> "StepFunctionsExecutions":
 @_part
 def launches() -> "DynamoLaunches":
     """Return what is remembered of opened pools; one memory for those who note and who ask."""
-    from order_engine.venues.mock.dynamodb_launches import DynamoLaunches
+    from order_engine.venues.mock.dynamodb import DynamoLaunches
 
     return DynamoLaunches(_settings(LedgerSettings).ledger_table, clock)
 
@@ -140,7 +140,7 @@ def quoting_venues() -> "Mapping[VenueName, Venue]":
 def trading_venues() -> "Mapping[VenueName, Venue]":
     """Return the venues for those who also send and look up transactions."""
     from order_engine.venues.mock.assembly import mock_venues
-    from order_engine.venues.mock.dynamodb_ledger import DynamoLedger
+    from order_engine.venues.mock.dynamodb import DynamoLedger
     from order_engine.venues.mock.settings import MockSettings
 
     return mock_venues(

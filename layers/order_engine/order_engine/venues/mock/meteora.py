@@ -17,12 +17,13 @@ from order_engine.domain.tokens import Token
 from order_engine.venues.mock.pools import (
     MAJORS,
     STABLECOINS,
+    AmountTooSmall,
+    InsufficientLiquidity,
     PoolSwap,
     PoolView,
     pair_depth_usd,
     units_worth,
 )
-from order_engine.venues.mock.swap_errors import AmountTooSmall, InsufficientLiquidity
 
 SCALE_BITS = 64
 ONE = 1 << SCALE_BITS

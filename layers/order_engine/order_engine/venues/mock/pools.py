@@ -27,6 +27,18 @@ _DEFAULT_DEPTH_USD = 50_000
 """Value of one side of a constant product pool; a pair has the depth of its shallower token."""
 
 
+class SwapImpossible(Exception):
+    """Stand for every reason why a pool cannot make a swap."""
+
+
+class InsufficientLiquidity(SwapImpossible):
+    """Report that the pool does not hold enough of the output token."""
+
+
+class AmountTooSmall(SwapImpossible):
+    """Report an input that buys less than one base unit of the output token."""
+
+
 @dataclass(frozen=True, slots=True)
 class PoolSwap:
     """Tell what a swap gives at one slot; amounts in base units, impact as a fraction."""

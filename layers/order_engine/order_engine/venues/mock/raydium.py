@@ -10,8 +10,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import isqrt
 
-from order_engine.venues.mock.pools import PoolSwap, PoolView, pair_depth_usd, units_worth
-from order_engine.venues.mock.swap_errors import AmountTooSmall, InsufficientLiquidity
+from order_engine.venues.mock.pools import (
+    AmountTooSmall,
+    InsufficientLiquidity,
+    PoolSwap,
+    PoolView,
+    pair_depth_usd,
+    units_worth,
+)
 
 FEE_NUMERATOR = 25
 FEE_DENOMINATOR = 10_000

@@ -35,8 +35,8 @@ from order_engine.venues.contract import (
 from order_engine.venues.mock.faults import AttemptKey, Fault, FaultPlan
 from order_engine.venues.mock.ledger import Fate, Ledger, LedgerRow
 from order_engine.venues.mock.market import Market, NoPool
+from order_engine.venues.mock.pools import SwapImpossible
 from order_engine.venues.mock.settings import MockSettings
-from order_engine.venues.mock.swap_errors import SwapImpossible
 
 if TYPE_CHECKING:
     from order_engine.clock import Clock
