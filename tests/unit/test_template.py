@@ -12,6 +12,7 @@ from samcli.yamlhelper import yaml_parse  # type: ignore[import-untyped]
 
 from order_engine import settings
 from order_engine.venues.mock.settings import MockSettings
+from order_engine.venues.registry import venue_names
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE: dict[str, Any] = json.loads(json.dumps(yaml_parse((ROOT / "template.yaml").read_text())))
@@ -50,8 +51,11 @@ MOCK: list[type[BaseModel]] = [settings.LedgerSettings, MockSettings]
 SETTINGS_BY_FUNCTION: dict[str, list[type[BaseModel]]] = {
     "ApiFunction": [settings.ApiSettings, *EXECUTING, *MOCK],
     "LifecycleFunction": [settings.DatabaseSettings, settings.StreamSettings],
-    "RaydiumFunction": [settings.VenueSettings, *MOCK],
-    "MeteoraFunction": [settings.VenueSettings, *MOCK],
+    **{
+        name: [settings.VenueSettings, *MOCK]
+        for name, resource in RESOURCES.items()
+        if resource.get("Properties", {}).get("CodeUri") == "functions/venue/"
+    },
     "WebSocketFunction": [settings.WebSocketSettings, settings.StreamSettings],
     "PublishFunction": [settings.GatewaySettings, settings.StreamSettings],
     "ReconcileFunction": [*EXECUTING, *MOCK],
@@ -247,7 +251,7 @@ def test_connections_of_reserved_functions_stay_within_budget() -> None:
     assert most <= 70
 
 
-@pytest.mark.parametrize("name", ["RaydiumFunction", "MeteoraFunction"])
+@pytest.mark.parametrize("name", [f"{venue.capitalize()}Function" for venue in venue_names()])
 def test_each_venue_runs_ten_at_once_by_default(name: str) -> None:
     condition, limit, _ = FUNCTIONS[name]["Properties"]["ReservedConcurrentExecutions"]["Fn::If"]
 
@@ -309,10 +313,11 @@ def test_managed_policies_serve_only_the_vpc_and_the_gateways_logs(name: str) ->
     assert otherwise == {"Ref": "AWS::NoValue"}
 
 
-def test_every_function_has_a_role_of_its_own_but_the_two_venues() -> None:
+def test_every_function_has_a_role_of_its_own_but_the_venues() -> None:
     roles = [f["Properties"]["Role"]["Fn::GetAtt"][0] for f in FUNCTIONS.values()]
 
-    assert sorted(roles) == sorted([*(set(roles) - {"VenueRole"}), "VenueRole", "VenueRole"])
+    venues = ["VenueRole"] * len(venue_names())
+    assert sorted(roles) == sorted([*(set(roles) - {"VenueRole"}), *venues])
 
 
 @each_function
