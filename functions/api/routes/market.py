@@ -20,7 +20,7 @@ router = new_router()
     "/api/quotes",
     summary="Compare the venues' quotes",
     tags=["Market"],
-    responses=replies(200, "Both venues' quotes and which would win.", 422),
+    responses=replies(200, "The venues' quotes and which would win.", 422),
 )
 def get_quotes(
     token_in: Annotated[TokenSymbol, Query(alias="tokenIn")],

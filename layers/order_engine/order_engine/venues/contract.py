@@ -61,7 +61,7 @@ class VenueQuote(Quote):
     @property
     def public(self) -> Quote:
         """Return what is stored and shown of it."""
-        return Quote.model_validate(self, from_attributes=True)
+        return Quote(**{name: getattr(self, name) for name in Quote.model_fields})
 
     def is_past(self, now: datetime) -> bool:
         """Tell whether the venue would no longer build it."""
