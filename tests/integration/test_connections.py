@@ -6,7 +6,7 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from tests.integration.management_api import ManagementApi, management_api, seconds_of
+from tests.support.management_api import ManagementApi, management_api, seconds_of
 
 from order_engine.adapters import websocket_gateway as connections_module
 from order_engine.adapters.websocket_gateway import (

@@ -14,7 +14,7 @@ from botocore.exceptions import (
     ParamValidationError,
     ReadTimeoutError,
 )
-from tests.integration.stream_table import NOW, TABLE, StreamReader, event, stream_table
+from tests.support.stream_table import NOW, TABLE, StreamReader, event, stream_table
 
 from order_engine.adapters.dynamodb.order_stream import OrderStream
 from order_engine.adapters.dynamodb.subscriptions import MAX_SUBSCRIPTIONS

@@ -4,8 +4,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from tests.integration.management_api import ManagementApi, management_api
-from tests.integration.stream_table import (
+from tests.support.functions import load_function
+from tests.support.management_api import ManagementApi, management_api
+from tests.support.stream_table import (
     NOW,
     TABLE,
     StreamReader,
@@ -15,7 +16,6 @@ from tests.integration.stream_table import (
     sample,
     stream_table,
 )
-from tests.support.functions import load_function
 
 from order_engine.adapters.dynamodb.order_stream import OrderStream
 from order_engine.errors import StreamUnavailable

@@ -5,7 +5,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from tests.integration.stream_table import (
+from tests.support.functions import load_function
+from tests.support.stream_table import (
     TABLE,
     event,
     lines_of,
@@ -13,7 +14,6 @@ from tests.integration.stream_table import (
     sample,
     stream_table,
 )
-from tests.support.functions import load_function
 
 from order_engine.adapters import aws
 from order_engine.adapters.dynamodb.order_stream import OrderStream

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from tests.unit.order_stream_fakes import FakeClock, FakeGateway, FakeStream, Inline, record
+from tests.support.order_stream_fakes import FakeClock, FakeGateway, FakeStream, Inline, record
 
 from order_engine.streaming.delivery import HANDSHAKE_MS, UNREACHABLE_MS
 from order_engine.streaming.memory import Memory

@@ -3,7 +3,7 @@
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tests.unit.order_stream_fakes import FakeClock, FakeGateway, FakeStream, Inline, Record
+from tests.support.order_stream_fakes import FakeClock, FakeGateway, FakeStream, Inline, Record
 
 from order_engine.streaming.ports import PostOutcome
 from order_engine.streaming.posting import Timing

@@ -4,7 +4,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.order_stream_fakes import FakeClock, FakeStream
+from tests.support.order_stream_fakes import FakeClock, FakeStream
 
 from order_engine.streaming.rows import Connection, Ticket
 from order_engine.streaming.subscriptions import MAX_MESSAGE_BYTES, Message, Subscriptions
