@@ -23,7 +23,6 @@ from order_engine.streaming.rows import (
     Connection,
     Subscription,
     SubscriptionOutcome,
-    Ticket,
     Topic,
 )
 
@@ -122,28 +121,6 @@ def test_hundreds_of_events_are_written_and_read(stream: OrderStream, order_id: 
     assert rows.user_id == "ann"
 
 
-def test_announcing_without_a_first_event_is_a_bug(stream: OrderStream, order_id: str) -> None:
-    with pytest.raises(ValueError, match="without its first event"):
-        stream.announce(event(order_id, 2), [event(order_id, 2)])  # type: ignore[arg-type]
-
-
-def test_order_rows_hold_events_subscribers_and_cursors(stream: OrderStream, order_id: str) -> None:
-    stream.append([event(order_id, 1), event(order_id, 2)])
-    stream.register_connection(Connection("c1"), Topic(order_id=order_id), 1, NOW)
-    subscription = only_subscription(stream, order_id)
-    stream.save_cursors({order_id: {subscription.subscription_id: 2}}, NOW)
-    stream.wake_again([(f"order#{order_id}", "c1")], NOW)
-
-    rows = stream.order_rows(order_id)
-
-    assert list(rows.events) == [1, 2]
-    assert rows.events[2].timestamp == "2026-11-21T02:40:02.000Z"
-    assert rows.cursors == {subscription.subscription_id: 2}
-    assert len(rows.wake_keys) == 1
-    stream.remove_wakes([(f"order#{order_id}", rows.wake_keys[0])])
-    assert stream.order_rows(order_id).wake_keys == ()
-
-
 def test_damaged_rows_are_read_as_far_as_they_go(
     stream: OrderStream, dynamodb: Any, order_id: str
 ) -> None:
@@ -180,41 +157,7 @@ def test_partition_of_several_pages_is_read_whole(stream: OrderStream, order_id:
     assert list(rows.events) == [1]
 
 
-def test_recent_orders_are_the_newest_oldest_first(stream: OrderStream) -> None:
-    order_ids = [str(uuid4()) for _ in range(5)]
-    for number, order_id in enumerate(order_ids):
-        stream.append([event(order_id, 1, moment=NOW + timedelta(minutes=number))])
-
-    assert stream.recent_orders("ann", 3) == order_ids[2:]
-    assert stream.recent_orders("bob", 3) == []
-
-
 # Tickets
-
-
-def test_ticket_is_redeemed_once(stream: OrderStream, order_id: str) -> None:
-    ticket = stream.issue_ticket("ann", order_id, NOW)
-
-    assert stream.redeem_ticket(ticket, NOW) == Ticket("ann", order_id)
-    assert stream.redeem_ticket(ticket, NOW) is None
-
-
-def test_ticket_of_a_user_names_no_order(stream: OrderStream) -> None:
-    ticket = stream.issue_ticket("ann", None, NOW)
-
-    assert stream.redeem_ticket(ticket, NOW) == Ticket("ann", None)
-
-
-def test_ticket_too_old_opens_nothing_before_its_row_is_deleted(stream: OrderStream) -> None:
-    early, late = stream.issue_ticket("ann", None, NOW), stream.issue_ticket("ann", None, NOW)
-
-    assert stream.redeem_ticket(early, NOW + timedelta(seconds=59)) is not None
-    assert stream.redeem_ticket(late, NOW + timedelta(seconds=60)) is None
-
-
-@pytest.mark.parametrize("ticket", ["forged", "", "é\ud800", "x" * 5_000])
-def test_unknown_ticket_opens_nothing(stream: OrderStream, ticket: str) -> None:
-    assert stream.redeem_ticket(ticket, NOW) is None
 
 
 def test_ticket_itself_is_not_stored(stream: OrderStream, dynamodb: Any) -> None:
@@ -222,15 +165,6 @@ def test_ticket_itself_is_not_stored(stream: OrderStream, dynamodb: Any) -> None
 
     assert ticket not in json.dumps(dynamodb.scan(TableName=TABLE)["Items"])
     assert len(ticket) >= 40
-
-
-def test_of_many_who_redeem_a_ticket_at_once_one_succeeds(stream: OrderStream) -> None:
-    ticket = stream.issue_ticket("ann", None, NOW)
-
-    with ThreadPoolExecutor(8) as threads:
-        redeemed = list(threads.map(lambda _: stream.redeem_ticket(ticket, NOW), range(16)))
-
-    assert len([item for item in redeemed if item is not None]) == 1
 
 
 # Connections and subscriptions
@@ -252,26 +186,6 @@ def test_connection_is_registered_with_its_subscription(
     assert sorted(reader.insertions()) == ["conn#c1", "connection"]
     expiry = int((NOW + timedelta(hours=2, minutes=15)).timestamp())
     assert {row["expiresAtEpoch"]["N"] for row in rows_of(dynamodb).values()} == {str(expiry)}
-
-
-def test_subscribing_inserts_a_row_and_again_wakes_publish(
-    stream: OrderStream, reader: StreamReader, order_id: str
-) -> None:
-    stream.register_connection(Connection("c1", "ann"), None, 0, NOW)
-    accepted = {"type": "accepted", "requestId": "r1"}
-    assert stream.subscribe_connection("c1", order_id, "ann", 0, accepted, NOW) is SUBSCRIBED
-    first = only_subscription(stream, order_id)
-    assert json.loads(first.greeting or "") == accepted
-    assert first.connecting_since_ms is None
-    assert reader.insertions() == ["connection", "conn#c1"]
-
-    assert stream.subscribe_connection("c1", order_id, "ann", 2, None, NOW) is SUBSCRIBED
-
-    second = only_subscription(stream, order_id)
-    assert second.subscription_id != first.subscription_id
-    assert second.after_seq == 2
-    (insertion,) = reader.insertions()
-    assert insertion.startswith("conn#c1#again#")
 
 
 def test_subscribing_an_unknown_connection_leaves_no_row(
@@ -300,36 +214,6 @@ def test_subscriptions_are_limited_per_connection(stream: OrderStream, dynamodb:
     assert refused is SubscriptionOutcome.TOO_MANY
 
 
-def test_connection_and_owner_are_found_together(stream: OrderStream, order_id: str) -> None:
-    stream.append([event(order_id, 1)])
-    stream.register_connection(Connection("c1", "ann", order_id), None, 0, NOW)
-
-    assert stream.connection_and_owner("c1", order_id) == (
-        Connection("c1", "ann", order_id),
-        "ann",
-    )
-    assert stream.connection_and_owner("c2", str(uuid4())) == (None, None)
-    assert stream.owner_of(order_id) == "ann"
-    assert stream.owner_of(str(uuid4())) is None
-
-
-@pytest.mark.parametrize(
-    ("connection", "user_id"),
-    [
-        (Connection("c1", "ann"), "ann"),
-        (Connection("c1"), None),
-        (Connection("c1", "ann", "0b9f1c1e-5c55-4f5c-9d3e-0d4f3f0f7a11"), None),
-    ],
-)
-def test_connection_acts_for_its_user_unless_its_ticket_was_for_an_order(
-    stream: OrderStream, connection: Connection, user_id: str | None
-) -> None:
-    stream.register_connection(connection, None, 0, NOW)
-
-    assert stream.connection_user("c1") == user_id
-    assert stream.connection_user("unknown") is None
-
-
 def test_forgetting_a_connection_deletes_all_its_rows_and_no_others(
     stream: OrderStream, dynamodb: Any
 ) -> None:
@@ -343,49 +227,6 @@ def test_forgetting_a_connection_deletes_all_its_rows_and_no_others(
     assert stream.forget_connection("c1") == 0
 
     assert set(rows_of(dynamodb)) == {("connection#c2", "connection"), ("user#ann", "conn#c2")}
-
-
-def test_marks_change_the_row_they_were_read_from(stream: OrderStream, order_id: str) -> None:
-    stream.register_connection(Connection("c1"), Topic(order_id=order_id), 0, NOW)
-    subscription = only_subscription(stream, order_id)
-
-    stream.mark_greeted(subscription, 3)
-    stream.mark_failing(subscription, NOW)
-
-    marked = only_subscription(stream, order_id)
-    assert (marked.greeting, marked.connecting_since_ms, marked.after_seq) == (None, None, 3)
-    assert marked.failing_since_ms == int(NOW.timestamp() * 1000)
-    stream.mark_reachable(marked)
-    assert only_subscription(stream, order_id).failing_since_ms is None
-
-
-def test_marks_do_not_bring_back_a_deleted_row_nor_touch_a_renewed_one(
-    stream: OrderStream, order_id: str
-) -> None:
-    stream.register_connection(Connection("c1"), Topic(order_id=order_id), 0, NOW)
-    old = only_subscription(stream, order_id)
-    stream.subscribe_connection("c1", order_id, "", 1, None, NOW)
-
-    stream.mark_greeted(old, 5)
-    renewed = only_subscription(stream, order_id)
-    assert (renewed.after_seq, renewed.greeting is None) == (1, False)
-
-    stream.remove_subscription(renewed)
-    stream.mark_greeted(renewed, 5)
-    stream.mark_failing(renewed, NOW)
-    assert stream.order_rows(order_id).subscriptions == ()
-
-
-def test_user_rows_hold_the_subscribers_only(stream: OrderStream, order_id: str) -> None:
-    stream.append([event(order_id, 1)])
-    stream.register_connection(Connection("c1"), Topic(user_id="ann"), 0, NOW)
-    stream.wake_again([("user#ann", "c1")], NOW)
-
-    rows = stream.user_rows("ann")
-
-    (subscription,) = rows.subscriptions
-    assert subscription.is_of_user
-    assert len(rows.wake_keys) == 1
 
 
 # DynamoDB's failures

@@ -2,16 +2,21 @@
 
 import json
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from order_engine.adapters.dynamodb.subscriptions import MAX_SUBSCRIPTIONS
+from order_engine.clock import timestamp_text
+from order_engine.domain.events import OrderEvent
+from order_engine.domain.orders import Order
 from order_engine.errors import StreamUnavailable
 from order_engine.streaming.ports import PostOutcome
 from order_engine.streaming.rows import (
+    TICKET_LIFETIME,
     Connection,
     OrderRows,
     StoredEvent,
@@ -66,20 +71,31 @@ class Inline(Executor):
 
 @dataclass
 class Partition:
-    """Hold the rows under one partition key."""
+    """Hold the rows under one partition key.
 
-    user_id: str | None = None
+    ``owner`` is the order's owner row; ``event_user_id`` is whose order its events name.
+    """
+
+    owner: str | None = None
+    event_user_id: str | None = None
     events: dict[int, StoredEvent] = field(default_factory=dict)
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     cursors: dict[str, int] = field(default_factory=dict)
     wake_keys: set[str] = field(default_factory=set)
-    orders: list[str] = field(default_factory=list)
+    orders: dict[str, str] = field(default_factory=dict)
+
+    def take_rows_of(self, connection_id: str) -> int:
+        """Delete a connection's rows and return how many there were."""
+        wakes = {key for key in self.wake_keys if key.startswith(f"conn#{connection_id}#")}
+        self.wake_keys -= wakes
+        return len(wakes) + (self.subscriptions.pop(connection_id, None) is not None)
 
 
 class FakeStream:
     """Keep rows in dictionaries and put each insertion into ``records``.
 
-    Operations named in ``unavailable``, alone or as (operation, key), raise ``StreamUnavailable``.
+    ``tests/contracts`` holds it against the real one. Operations named in ``unavailable``, alone or
+    as (operation, key), raise ``StreamUnavailable``.
     """
 
     def __init__(self, clock: FakeClock) -> None:
@@ -89,8 +105,9 @@ class FakeStream:
         self.unavailable: set[object] = set()
         self.reads: list[tuple[str, str]] = []
         self.connections: dict[str, Connection] = {}
-        self.tickets: dict[str, Ticket] = {}
-        self.most_subscriptions = 100
+        self.most_subscriptions = MAX_SUBSCRIPTIONS
+        self._held: Counter[str] = Counter()
+        self._tickets: dict[str, tuple[Ticket, datetime]] = {}
         self._ids = 0
         self._lock = threading.Lock()
 
@@ -99,16 +116,9 @@ class FakeStream:
     def write(self, order_id: str, *seqs: int, user_id: str = "ann") -> None:
         """Write events of an order, in the order given; the first one tells the owner."""
         for seq in seqs:
-            partition = self.partitions[f"order#{order_id}"]
-            if seq == 1:
-                partition.user_id = user_id
-                self.partitions[f"user#{user_id}"].orders.append(order_id)
             body = json.dumps({"orderId": order_id, "seq": seq})
-            partition.user_id = partition.user_id or user_id
-            if seq not in partition.events:
-                timestamp = self.clock.now().isoformat()
-                partition.events[seq] = StoredEvent(seq, body, timestamp)
-                self._insert(f"order#{order_id}", f"event#{seq:010d}")
+            event = StoredEvent(seq, body, timestamp_text(self.clock.now()))
+            self._store(order_id, user_id, event)
 
     def listen(
         self,
@@ -122,13 +132,19 @@ class FakeStream:
     ) -> None:
         """Subscribe a connection, as ``$connect`` does when ``connecting``."""
         topic = Topic(order_id=order_id, user_id=user_id)
-        message = subscribed_message(topic, after_seq) if greeting is None else greeting
-        self.subscribe(connection_id, topic, "", after_seq, message, self.clock.now())
+        now = self.clock.now()
         if connecting:
-            rows = self.partitions[topic.partition_key].subscriptions
-            rows[connection_id] = replace(
-                rows[connection_id], connecting_since_ms=int(self.clock.now().timestamp() * 1000)
-            )
+            self.register_connection(Connection(connection_id), topic, after_seq, now)
+            return
+        if connection_id not in self.connections:
+            self.register_connection(Connection(connection_id), None, 0, now)
+        message = subscribed_message(topic, after_seq) if greeting is None else greeting
+        self.subscribe(connection_id, topic, "", after_seq, message, now)
+
+    def keep_tickets(self, tickets: Mapping[str, Ticket]) -> None:
+        """Have these tickets open something from now on."""
+        expiry = self.clock.now() + TICKET_LIFETIME
+        self._tickets |= {secret: (ticket, expiry) for secret, ticket in tickets.items()}
 
     def subscription(self, connection_id: str, partition_key: str) -> Subscription | None:
         return self.partitions[partition_key].subscriptions.get(connection_id)
@@ -138,6 +154,21 @@ class FakeStream:
         taken, self.records = self.records, []
         return taken
 
+    # What the writers of events do
+
+    def append(self, events: Sequence[OrderEvent]) -> None:
+        self._check("append", "")
+        for event in events:
+            body = json.dumps(event.to_json_dict(), separators=(",", ":"))
+            stored = StoredEvent(event.seq, body, timestamp_text(event.timestamp))
+            self._store(event.order_id, event.user_id, stored)
+
+    def announce(self, order: Order, events: Sequence[OrderEvent]) -> None:
+        self._check("announce", order.order_id)
+        if not any(event.seq == 1 for event in events):
+            raise ValueError(f"order {order.order_id} is announced without its first event")
+        self.append(events)
+
     # What publish does
 
     def order_rows(self, order_id: str) -> OrderRows:
@@ -145,30 +176,33 @@ class FakeStream:
         rows = self.partitions[f"order#{order_id}"]
         return OrderRows(
             order_id,
-            rows.user_id,
-            dict(rows.events),
-            tuple(rows.subscriptions.values()),
+            rows.owner or rows.event_user_id,
+            dict(sorted(rows.events.items())),
+            _sorted(rows.subscriptions),
             dict(rows.cursors),
-            tuple(rows.wake_keys),
+            tuple(sorted(rows.wake_keys)),
         )
 
     def user_rows(self, user_id: str) -> UserRows:
         self._check("user_rows", user_id)
         rows = self.partitions[f"user#{user_id}"]
-        return UserRows(user_id, tuple(rows.subscriptions.values()), tuple(rows.wake_keys))
+        return UserRows(user_id, _sorted(rows.subscriptions), tuple(sorted(rows.wake_keys)))
 
     def recent_orders(self, user_id: str, limit: int) -> list[str]:
         self._check("recent_orders", user_id)
-        return self.partitions[f"user#{user_id}"].orders[-limit:]
+        orders = self.partitions[f"user#{user_id}"].orders
+        return [orders[key] for key in sorted(orders)[-limit:]]
 
     def mark_greeted(self, subscription: Subscription, after_seq: int) -> None:
         self._check("mark_greeted", subscription.connection_id)
         self._change(subscription, greeting=None, connecting_since_ms=None, after_seq=after_seq)
 
     def mark_failing(self, subscription: Subscription, now: datetime) -> None:
+        self._check("mark_failing", subscription.connection_id)
         self._change(subscription, failing_since_ms=int(now.timestamp() * 1000))
 
     def mark_reachable(self, subscription: Subscription) -> None:
+        self._check("mark_reachable", subscription.connection_id)
         self._change(subscription, failing_since_ms=None)
 
     def remove_subscription(self, subscription: Subscription) -> None:
@@ -178,17 +212,14 @@ class FakeStream:
 
     def forget_connection(self, connection_id: str) -> int:
         self._check("forget_connection", connection_id)
-        self.connections.pop(connection_id, None)
-        found = [
-            rows.subscriptions.pop(connection_id)
-            for rows in self.partitions.values()
-            if connection_id in rows.subscriptions
-        ]
-        return len(found)
+        own_row = self.connections.pop(connection_id, None)
+        return (own_row is not None) + sum(
+            rows.take_rows_of(connection_id) for rows in self.partitions.values()
+        )
 
     def wake_again(self, wakes: Sequence[tuple[str, str]], now: datetime) -> None:
         self._check("wake_again", "")
-        for partition_key, connection_id in wakes:
+        for partition_key, connection_id in sorted(set(wakes)):
             self._wake(partition_key, connection_id)
 
     def remove_wakes(self, keys: Sequence[tuple[str, str]]) -> None:
@@ -201,35 +232,68 @@ class FakeStream:
         for order_id, by_id in cursors.items():
             self.partitions[f"order#{order_id}"].cursors = dict(by_id)
 
+    # What the api does
+
+    def issue_ticket(self, user_id: str, order_id: str | None, now: datetime) -> str:
+        self._check("issue_ticket", user_id)
+        secret = f"ticket {self._next_id()}"
+        self._tickets[secret] = Ticket(user_id, order_id), now + TICKET_LIFETIME
+        return secret
+
+    def connection_user(self, connection_id: str) -> str | None:
+        self._check("connection_user", connection_id)
+        connection = self.connections.get(connection_id)
+        if connection is None or connection.order_id is not None:
+            return None
+        return connection.user_id or None
+
+    def subscribe_connection(
+        self,
+        connection_id: str,
+        order_id: str,
+        user_id: str,
+        after_seq: int,
+        greeting: Mapping[str, Any],
+        now: datetime,
+    ) -> SubscriptionOutcome:
+        topic = Topic(order_id=order_id)
+        return self.subscribe(connection_id, topic, user_id, after_seq, greeting, now)
+
     # What subscriptions do
 
     def redeem_ticket(self, ticket: str, now: datetime) -> Ticket | None:
         self._check("redeem_ticket", ticket)
-        return self.tickets.pop(ticket, None)
+        with self._lock:
+            kept, expiry = self._tickets.pop(ticket, (None, now))
+        return kept if now < expiry else None
 
     def owner_of(self, order_id: str) -> str | None:
         self._check("owner_of", order_id)
-        return self.partitions[f"order#{order_id}"].user_id
+        return self.partitions[f"order#{order_id}"].owner
 
     def register_connection(
         self, connection: Connection, topic: Topic | None, after_seq: int, now: datetime
     ) -> None:
-        self._check("register_connection", connection.connection_id)
-        self.connections[connection.connection_id] = connection
+        connection_id = connection.connection_id
+        self._check("register_connection", connection_id)
+        if connection_id not in self.connections:
+            self._insert(f"connection#{connection_id}", "connection")
+        self.connections[connection_id] = connection
+        self._held[connection_id] = 0 if topic is None else 1
         if topic is not None:
-            self.listen(
-                connection.connection_id,
-                order_id=topic.order_id,
-                user_id=topic.user_id,
-                after_seq=after_seq,
-                connecting=True,
+            self._put_subscription(
+                connection_id,
+                topic,
+                after_seq,
+                subscribed_message(topic, after_seq),
+                connecting_since_ms=int(now.timestamp() * 1000),
             )
 
     def connection_and_owner(
         self, connection_id: str, order_id: str | None
     ) -> tuple[Connection | None, str | None]:
         self._check("connection_and_owner", connection_id)
-        owner = None if order_id is None else self.partitions[f"order#{order_id}"].user_id
+        owner = None if order_id is None else self.partitions[f"order#{order_id}"].owner
         return self.connections.get(connection_id), owner
 
     def subscribe(
@@ -242,33 +306,66 @@ class FakeStream:
         now: datetime,
     ) -> SubscriptionOutcome:
         self._check("subscribe", connection_id)
-        rows = self.partitions[topic.partition_key].subscriptions
-        is_new = connection_id not in rows
-        held = sum(connection_id in part.subscriptions for part in self.partitions.values())
-        if is_new and held >= self.most_subscriptions:
-            return SubscriptionOutcome.TOO_MANY
-        rows[connection_id] = Subscription(
-            topic.partition_key,
-            connection_id,
-            f"{connection_id}-{self._next_id()}",
-            after_seq,
-            json.dumps(greeting),
-        )
-        if is_new:
-            self._insert(topic.partition_key, f"conn#{connection_id}")
-        else:
+        if connection_id in self.partitions[topic.partition_key].subscriptions:
+            self._put_subscription(connection_id, topic, after_seq, greeting)
             self._wake(topic.partition_key, connection_id)
+            return SubscriptionOutcome.SUBSCRIBED
+        if connection_id not in self.connections:
+            return SubscriptionOutcome.CONNECTION_UNKNOWN
+        if self._held[connection_id] >= self.most_subscriptions:
+            return SubscriptionOutcome.TOO_MANY
+        self._held[connection_id] += 1
+        self._put_subscription(connection_id, topic, after_seq, greeting)
         return SubscriptionOutcome.SUBSCRIBED
 
     def unsubscribe(self, connection_id: str, topic: Topic) -> bool:
+        self._check("unsubscribe", connection_id)
         rows = self.partitions[topic.partition_key].subscriptions
-        return rows.pop(connection_id, None) is not None
+        if rows.pop(connection_id, None) is None:
+            return False
+        self._held[connection_id] -= 1
+        return True
 
     def _check(self, operation: str, key: str) -> None:
         with self._lock:
             self.reads.append((operation, key))
         if operation in self.unavailable or (operation, key) in self.unavailable:
             raise StreamUnavailable(f"{operation} {key}")
+
+    def _store(self, order_id: str, user_id: str, event: StoredEvent) -> None:
+        partition_key = f"order#{order_id}"
+        partition = self.partitions[partition_key]
+        if event.seq in partition.events:
+            return
+        if event.seq == 1:
+            partition.owner = user_id
+            self._insert(partition_key, "owner")
+            sort_key = f"order#{event.timestamp}#{order_id}"
+            self.partitions[f"user#{user_id}"].orders[sort_key] = order_id
+            self._insert(f"user#{user_id}", sort_key)
+        partition.event_user_id = partition.event_user_id or user_id
+        partition.events[event.seq] = event
+        self._insert(partition_key, f"event#{event.seq:010d}")
+
+    def _put_subscription(
+        self,
+        connection_id: str,
+        topic: Topic,
+        after_seq: int,
+        greeting: Mapping[str, Any],
+        connecting_since_ms: int | None = None,
+    ) -> None:
+        rows = self.partitions[topic.partition_key].subscriptions
+        if connection_id not in rows:
+            self._insert(topic.partition_key, f"conn#{connection_id}")
+        rows[connection_id] = Subscription(
+            topic.partition_key,
+            connection_id,
+            f"{connection_id}-{self._next_id()}",
+            after_seq,
+            json.dumps(greeting, separators=(",", ":")),
+            connecting_since_ms,
+        )
 
     def _change(self, subscription: Subscription, **changes: Any) -> None:
         rows = self.partitions[subscription.partition_key].subscriptions
@@ -288,6 +385,10 @@ class FakeStream:
         with self._lock:
             self._ids += 1
             return self._ids
+
+
+def _sorted(subscriptions: Mapping[str, Subscription]) -> tuple[Subscription, ...]:
+    return tuple(subscriptions[connection_id] for connection_id in sorted(subscriptions))
 
 
 class FakeGateway:

@@ -39,44 +39,48 @@ def stream_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     with mock_aws():
         aws.client.cache_clear()
-        client = aws.client("dynamodb")
-        client.create_table(
-            TableName=TABLE,
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[
-                {"AttributeName": name, "AttributeType": "S"}
-                for name in ("pk", "sk", "connectionId")
-            ],
-            KeySchema=[
-                {"AttributeName": "pk", "KeyType": "HASH"},
-                {"AttributeName": "sk", "KeyType": "RANGE"},
-            ],
-            GlobalSecondaryIndexes=[
-                {
-                    "IndexName": "byConnection",
-                    "KeySchema": [
-                        {"AttributeName": "connectionId", "KeyType": "HASH"},
-                        {"AttributeName": "pk", "KeyType": "RANGE"},
-                    ],
-                    "Projection": {"ProjectionType": "KEYS_ONLY"},
-                }
-            ],
-            StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"},
-        )
-        yield client
+        create_table(TABLE)
+        yield aws.client("dynamodb")
     aws.client.cache_clear()
 
 
-class StreamReader:
-    """Read what the table's stream carries, as Lambda's event source does."""
+def create_table(name: str) -> None:
+    """Make a table as the template does."""
+    aws.client("dynamodb").create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[
+            {"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk", "connectionId")
+        ],
+        KeySchema=[
+            {"AttributeName": "pk", "KeyType": "HASH"},
+            {"AttributeName": "sk", "KeyType": "RANGE"},
+        ],
+        GlobalSecondaryIndexes=[
+            {
+                "IndexName": "byConnection",
+                "KeySchema": [
+                    {"AttributeName": "connectionId", "KeyType": "HASH"},
+                    {"AttributeName": "pk", "KeyType": "RANGE"},
+                ],
+                "Projection": {"ProjectionType": "KEYS_ONLY"},
+            }
+        ],
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"},
+    )
 
-    def __init__(self) -> None:
+
+class StreamReader:
+    """Read what a table's stream carries, as Lambda's event source does."""
+
+    def __init__(self, table: str = TABLE) -> None:
+        self._table = table
         self._taken = 0
 
     def take(self) -> list[dict[str, Any]]:
         """Return the records since the last time."""
         # A new iterator each time: moto's forget the table when a transaction is refused.
-        table = aws.client("dynamodb").describe_table(TableName=TABLE)["Table"]
+        table = aws.client("dynamodb").describe_table(TableName=self._table)["Table"]
         client = aws.client("dynamodbstreams")
         stream = client.describe_stream(StreamArn=table["LatestStreamArn"])
         (shard,) = stream["StreamDescription"]["Shards"]

@@ -284,6 +284,7 @@ def test_user_stream_gets_every_event_of_every_order(world: World) -> None:
 def test_new_user_stream_replays_the_newest_orders(world: World) -> None:
     for number in range(60):
         world.stream.write(f"o{number}", 1, 2)
+        world.clock.advance(1)
     world.publish()
     world.stream.listen("c1", user_id="ann")
 
