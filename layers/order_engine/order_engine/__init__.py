@@ -1,1 +1,5 @@
-"""Order execution engine: domain code, ports and adapters shared by every function."""
+"""Order execution engine: what the functions share.
+
+Here lives what every part may import (clock, errors, measures, settings) and what composes the
+parts (bootstrap, telemetry); all else lives in the folder of its layer.
+"""

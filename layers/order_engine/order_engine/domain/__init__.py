@@ -1,1 +1,5 @@
-"""What an order is: standard library and pydantic only; nothing else of the engine."""
+"""What an order is, and which changes it may go through.
+
+Here live values and rules without input or output: they import the standard library and pydantic,
+and nothing else of the engine.
+"""

@@ -1,1 +1,4 @@
-"""Orders in Postgres, and the schema's migrations."""
+"""Orders in Postgres.
+
+Here live all statements on the database, what maps rows to values, and the schema's migrations.
+"""

@@ -1,1 +1,4 @@
-"""Orders at rest: the watch over them."""
+"""Orders at rest.
+
+Here lives what watches over them, prices them and decides how fast they are released.
+"""
