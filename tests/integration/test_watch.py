@@ -383,6 +383,59 @@ def test_every_pair_has_its_turn_within_a_few_ticks(pairs: int) -> None:
     assert len(served) == pairs
 
 
+@pytest.mark.parametrize("quotes_per_tick", [4, 5])
+def test_sniper_pairs_stay_within_the_quotes_of_a_tick(desk: Desk, quotes_per_tick: int) -> None:
+    # given: more pairs without a pool than two venues may be asked for
+    desk.raydium.price = desk.meteora.price = None
+    for token in ("SOL", "USDC", "BTC", "ETH"):
+        desk.sniper(token_in=token)
+    asked_before = desk.raydium.asked + desk.meteora.asked
+    watch = desk.watch(quotes_per_tick=quotes_per_tick)
+
+    reports = [watch.tick(), watch.pool_created("MOON")]
+
+    assert [report.quotes for report in reports] == [4, 4]
+    assert desk.raydium.asked + desk.meteora.asked == asked_before + 8
+
+
+@pytest.mark.parametrize("served", ["SOL", "USDC", "BTC", "ETH"])
+def test_sniper_pairs_take_turns_when_a_tick_does_not_reach_all(desk: Desk, served: str) -> None:
+    # given: four pairs, three of which stay at rest and are asked for in every tick that has room
+    ticks = count()
+    desk.raydium.price = desk.meteora.price = None
+    out_of_reach = SniperTrigger(max_price=Decimal("0.000001"))
+    orders = {
+        token: desk.sniper(
+            token_in=token, trigger=SniperTrigger() if token == served else out_of_reach
+        )
+        for token in ("SOL", "USDC", "BTC", "ETH")
+    }
+    desk.move_price(200)
+
+    for _ in range(2):
+        desk.watch(quotes_per_tick=4, rotation=ticks.__next__).tick()
+
+    triggered = [token for token, order in orders.items() if desk.status(order) == "triggered"]
+    assert triggered == [served]
+
+
+@pytest.mark.parametrize("quotes_per_tick", [2, 4])
+def test_sniper_pairs_do_not_shut_out_limit_orders(desk: Desk, quotes_per_tick: int) -> None:
+    # given: sniper pairs enough for every quote of every tick
+    ticks = count()
+    desk.raydium.price = desk.meteora.price = None
+    for token in ("SOL", "USDC", "BTC", "ETH"):
+        desk.sniper(token_in=token)
+    desk.raydium.price = desk.meteora.price = Decimal(100)
+    limit = desk.limit()
+    desk.move_price(200)
+
+    for _ in range(2):
+        desk.watch(quotes_per_tick=quotes_per_tick, rotation=ticks.__next__).tick()
+
+    assert desk.status(limit) == "triggered"
+
+
 def test_venue_that_is_down_does_not_stop_the_other(desk: Desk) -> None:
     order = desk.limit()
     desk.move_price(200)
