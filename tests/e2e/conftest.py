@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 
 import pytest
+from botocore.exceptions import BotoCoreError, ClientError
 from tests.e2e.engine import Engine
 from tests.e2e.stacks import own_stack, running_stacks
 
@@ -36,5 +37,9 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed:
         for running in running_stacks:
-            report.sections.extend(running.logs_since(call.start))
+            try:
+                report.sections.extend(running.logs_since(call.start))
+            except (BotoCoreError, ClientError, OSError) as error:
+                # A stack in trouble may not tell of it; the failure itself is what counts.
+                report.sections.append(("log of the functions", f"cannot be read: {error}"))
     return report
