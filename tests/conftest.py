@@ -11,6 +11,9 @@ from tests.support.postgres import KnownSecret, Orders
 from local.postgres import embedded_postgres
 from order_engine.adapters.postgres.connection import connect
 from order_engine.adapters.postgres.migrate import migrate
+from order_engine.domain.statuses import FINAL_STATUSES
+
+LEFT_BY_A_TEST = '{"code": "INTERNAL", "detail": "left by a test", "retryable": false, "attempt": 0}'
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +51,7 @@ def nobody_at_rest(database: psycopg.Connection[dict[str, Any]]) -> None:
         database.execute("ALTER TABLE orders DISABLE TRIGGER guard_order_update")
         database.execute(
             "UPDATE orders SET status = 'failed', failure = %s::jsonb WHERE type <> 'market'"
-            " AND status NOT IN ('confirmed', 'failed', 'canceled', 'expired')",
-            ['{"code": "INTERNAL", "detail": "left by a test", "retryable": false, "attempt": 0}'],
+            " AND status <> ALL(%s)",
+            [LEFT_BY_A_TEST, sorted(FINAL_STATUSES)],
         )
         database.execute("ALTER TABLE orders ENABLE TRIGGER guard_order_update")

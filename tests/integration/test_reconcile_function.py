@@ -12,6 +12,7 @@ from tests.support.postgres import Orders
 
 from order_engine.adapters import aws
 from order_engine.domain.orders import OrderTerms
+from order_engine.domain.statuses import FINAL_STATUSES
 from order_engine.domain.transitions import NewOrder
 from order_engine.execution import reconciliation
 
@@ -23,8 +24,8 @@ Json = dict[str, Any]
 def reconcile(load_function: Callable[..., Function], database: Database) -> Function:
     # What other tests left behind is no finding of this one.
     database.execute(
-        "UPDATE orders SET reconciled_at = now() + interval '1 day'"
-        " WHERE status NOT IN ('confirmed', 'failed', 'canceled', 'expired')"
+        "UPDATE orders SET reconciled_at = now() + interval '1 day' WHERE status <> ALL(%s)",
+        [sorted(FINAL_STATUSES)],
     )
     database.execute("UPDATE order_events SET streamed_at = now() WHERE streamed_at IS NULL")
     return load_function("reconcile")
