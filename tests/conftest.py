@@ -1,5 +1,6 @@
 """Fixtures shared by every kind of test; nothing starts before a test asks for it."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from order_engine.adapters.postgres.connection import connect
 from order_engine.adapters.postgres.migrate import migrate
 from order_engine.domain.statuses import FINAL_STATUSES
 
-LEFT_BY_A_TEST = '{"code": "INTERNAL", "detail": "left by a test", "retryable": false, "attempt": 0}'
+LEFT_BY_A_TEST = json.dumps(
+    {"code": "INTERNAL", "detail": "left by a test", "retryable": False, "attempt": 0}
+)
 
 
 @pytest.fixture(scope="session")
