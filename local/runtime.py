@@ -28,7 +28,7 @@ from local.template_values import TemplateValues
 DEFAULT_EMULATOR_PORT = 4566
 DEFAULT_POSTGRES_PORT = 54329
 DEFAULT_CONCURRENCY = 60
-API_SECONDS = 30.0
+API_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
