@@ -259,6 +259,19 @@ def test_each_venue_runs_ten_at_once_by_default(name: str) -> None:
     assert evaluate(limit, {}) == 10
 
 
+@pytest.mark.parametrize("venue", venue_names())
+def test_every_venue_logs_announces_pools_and_is_watched(venue: str) -> None:
+    function, logs = f"{venue.capitalize()}Function", f"{venue.capitalize()}Logs"
+
+    assert FUNCTIONS[function]["Properties"]["Environment"]["Variables"]["VENUE"] == venue
+    assert logs in references(role_log_resources(function))
+    news = RESOURCES["PoolCreatedRule"]["Properties"]["EventPattern"]["source"]
+    assert f"dex.{venue}" in news
+    assert function in references(RESOURCES["ExecutionThrottlesAlarm"]["Properties"]["Metrics"])
+    dashboard = RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    assert f'"VenueChosen{venue.capitalize()}"' in dashboard
+
+
 @pytest.mark.parametrize("given", [{"VenueConcurrency": "0"}, {"ReserveConcurrency": "false"}])
 def test_small_account_can_leave_the_venues_unreserved(given: dict[str, str]) -> None:
     assert evaluate({"Condition": "LimitsVenues"}, given) is False
