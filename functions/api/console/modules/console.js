@@ -1,19 +1,36 @@
-"use strict";
-
 // The parts put together: who trades, the live stream, the order on display.
+
+import { BASE, EngineApi, Problem } from "console/api.js";
+import { byId, partOf, setText, showMessage } from "console/elements.js";
+import { amountText } from "console/format.js";
+import { OrderLife } from "console/life.js";
+import { OrderTable } from "console/orders.js";
+import { ofRequest, setFieldError, troubleText } from "console/problems.js";
+import { OrderStream } from "console/stream.js";
+import { isFinal, STATUSES, TABLES } from "console/tables.js";
+import { Ticket } from "console/ticket.js";
+
+/** @typedef {import("./contract.js").OrderEvent} OrderEvent */
 
 const HEALTH_RETRY_MS = 5000;
 const LIST_POLL_MS = 5000; // while no stream tells of changes
 const ORDER_POLL_MS = 1500;
 
 const engineApi = new EngineApi();
-let access = null; // "open" or "authenticated", once the API has said it
+const userEntry = partOf("user", HTMLInputElement);
+const tokenEntry = partOf("token", HTMLInputElement);
+
+let access = ""; // "open" or "authenticated", once the API has said it
 let canCancelOrders = true;
+/** @type {AbortController | null} */
 let shownRequest = null;
 let shownPoll = 0;
 
+/** @typedef {"localStorage" | "sessionStorage"} StorageName */
+
 const stored = {
   name: `order-console ${BASE.pathname}`,
+  /** @param {StorageName} storage */
   read(storage) {
     try {
       return window[storage].getItem(this.name) ?? "";
@@ -21,6 +38,10 @@ const stored = {
       return ""; // a browser may refuse storage
     }
   },
+  /**
+   * @param {StorageName} storage
+   * @param {string} value
+   */
   write(storage, value) {
     try {
       window[storage].setItem(this.name, value);
@@ -31,10 +52,12 @@ const stored = {
 };
 
 const isAuthenticated = () => access === "authenticated";
-const enteredUser = () => (isAuthenticated() ? null : byId("user").value.trim() || null);
+const enteredUser = () => (isAuthenticated() ? null : userEntry.value.trim() || null);
 
-/** Whose orders are mine; null for whoever the token names. */
-const ownUser = () => (isAuthenticated() ? null : (enteredUser() ?? TABLES.anonymousUser));
+/** Return whose orders are mine; null for whoever the token names. */
+function ownUser() {
+  return isAuthenticated() ? null : (enteredUser() ?? TABLES.anonymousUser);
+}
 
 // The live stream
 
@@ -44,13 +67,15 @@ const orderStream = new OrderStream(async () => {
 });
 
 const CONNECTION_TEXTS = {
+  idle: "Not connected",
   connecting: "Connecting…",
   live: "Live",
   waiting: "Reconnecting…",
   refused: "Not live",
 };
 
-orderStream.addEventListener("state", ({ detail: { state } }) => {
+orderStream.addEventListener("state", () => {
+  const { state } = orderStream;
   const pill = byId("connection");
   pill.dataset.state = state;
   setText(pill, CONNECTION_TEXTS[state]);
@@ -63,15 +88,18 @@ orderStream.addEventListener("state", ({ detail: { state } }) => {
   }
 });
 
-orderStream.addEventListener("message", ({ detail: message }) => {
+orderStream.addEventListener("message", (event) => {
+  if (!(event instanceof CustomEvent)) return;
+  const message = event.detail;
   if (message.type === "error" && message.code === "CONNECTION_UNKNOWN") orderStream.restart();
   else if (Number.isInteger(message.seq) && message.status in STATUSES) takeEvent(message);
 });
 
+/** @param {OrderEvent} event */
 function takeEvent(event) {
   const order = orderTable.apply(event) ?? orderTable.order(event.orderId) ?? orderLife.order;
   if (event.orderId !== orderLife.orderId || event.seq <= orderLife.lastSeq) return;
-  if (!orderLife.add(event, order, canCancelOrders)) {
+  if (!order || !orderLife.add(event, order, canCancelOrders)) {
     showOrder(event.orderId); // an event is missing in between
     return;
   }
@@ -92,6 +120,7 @@ const orderTable = new OrderTable(engineApi, {
 });
 const orderLife = new OrderLife({ onCancel: cancelOrder });
 
+/** @param {string} orderId */
 async function showOrder(orderId) {
   shownRequest?.abort();
   const request = new AbortController();
@@ -100,14 +129,14 @@ async function showOrder(orderId) {
     const { body, headers } = await engineApi.order(orderId, request.signal);
     const { events, ...shown } = body;
     const order = orderTable.put(shown);
-    const now = Date.parse(headers.get("Date")) || 0;
+    const now = Date.parse(headers.get("Date") ?? "") || 0;
     orderLife.show(order, events, now, canCancelOrders);
     titlePage();
     if (isFinal(events.at(-1)?.status)) orderStream.unwatch();
     else orderStream.watch(orderId, () => orderLife.lastSeq);
-  } catch (error) {
+  } catch (caught) {
     if (request.signal.aborted) return;
-    if (!(error instanceof ApiError)) throw error;
+    const error = ofRequest(caught);
     if (orderLife.orderId !== orderId) orderLife.hide();
     showMessage(byId("orders-message"), "error", `Order ${orderId}: ${troubleText(error)}`);
     if (error.status === 401) askForToken();
@@ -145,6 +174,7 @@ function followHash() {
   }
 }
 
+/** @param {string} orderId */
 async function cancelOrder(orderId) {
   const message = byId(orderId === orderLife.orderId ? "cancel-message" : "orders-message");
   showMessage(message, "");
@@ -152,10 +182,10 @@ async function cancelOrder(orderId) {
     const { body } = await engineApi.cancel(orderId);
     orderTable.put(body);
     if (orderId === orderLife.orderId) showOrder(orderId);
-  } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
-    const isNoRoute =
-      error.status === 405 || (error.status === 404 && error.code !== "ORDER_NOT_FOUND");
+  } catch (caught) {
+    const error = ofRequest(caught);
+    const isOfOrder = error instanceof Problem && error.code === "ORDER_NOT_FOUND";
+    const isNoRoute = error.status === 405 || (error.status === 404 && !isOfOrder);
     if (isNoRoute) {
       canCancelOrders = false;
       byId("cancel").hidden = true;
@@ -180,22 +210,22 @@ const orderTicket = new Ticket(engineApi, {
 
 // Who trades
 
-byId("user").value = stored.read("localStorage");
-let usedUser = byId("user").value;
+userEntry.value = stored.read("localStorage");
+let usedUser = userEntry.value;
 byId("account").addEventListener("submit", (event) => {
   event.preventDefault();
   useAccount();
 });
-byId("user").addEventListener("change", useAccount);
+userEntry.addEventListener("change", useAccount);
 
 function useAccount() {
   if (isAuthenticated()) {
-    engineApi.token = byId("token").value.trim();
+    engineApi.token = tokenEntry.value.trim();
     stored.write("sessionStorage", engineApi.token);
     setFieldError("token", engineApi.token ? "" : "Paste a token.");
     if (!engineApi.token) return;
   } else {
-    const user = byId("user").value.trim();
+    const user = userEntry.value.trim();
     if (user === usedUser) return;
     usedUser = user;
     stored.write("localStorage", user);
@@ -206,7 +236,7 @@ function useAccount() {
 function askForToken() {
   if (!isAuthenticated()) return;
   setFieldError("token", engineApi.token ? "The token was refused." : "The API asks for a token.");
-  if (!document.activeElement || document.activeElement === document.body) byId("token").focus();
+  if (!document.activeElement || document.activeElement === document.body) tokenEntry.focus();
 }
 
 /** Load everything for the present user. */
@@ -231,14 +261,13 @@ async function greet() {
     if (isAuthenticated() && !engineApi.token) askForToken();
     else begin();
   } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
     banner.hidden = false;
-    setText(banner, `${troubleText(error)} The console keeps trying.`);
+    setText(banner, `${troubleText(ofRequest(error))} The console keeps trying.`);
     setTimeout(greet, HEALTH_RETRY_MS);
   }
 }
 
-byId("docs").href = new URL("docs", BASE).href;
+partOf("docs", HTMLAnchorElement).href = new URL("docs", BASE).href;
 addEventListener("hashchange", followHash);
 setInterval(() => {
   const isTold = orderStream.state === "live" && !orderTable.showsEveryone;
