@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-import json
+import os
+import re
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
-from tests.e2e.browser import Page, find_chromium, open_page, running_browser
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Page,
+    Request,
+    Route,
+    expect,
+    sync_playwright,
+)
 from tests.e2e.engine import HAPPY_LIFE, Engine, Json, new_user
 
+EXPECT_SECONDS = 30.0
 FINAL_SECONDS = 60.0
-STEPS = "[...document.querySelectorAll('#timeline .step')].map((step) => step.textContent)"
+PHONE_WIDTH = 600
+EXECUTABLES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+# A refused request or connection is the page's business, which it shows; the rest is a fault of it.
+OF_THE_NETWORK = ("Failed to load resource", "WebSocket connection to")
 
 # Keeps the page's sockets, what it sends and where it connects; `cutOff` keeps it from connecting.
 RECORDING_SOCKET = """
@@ -34,16 +47,60 @@ RECORDING_SOCKET = """
   };
 """
 
-type OpenConsole = Callable[..., AbstractContextManager[Page]]
+
+class Console:
+    """An open console: its page, what went wrong in it, and what it asked of the API."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.troubles: list[str] = []
+        self.requests: list[Request] = []
+        page.on("pageerror", lambda error: self.troubles.append(str(error)))
+        page.on("console", self._notice)
+        page.on("request", self._keep)
+
+    def answer(self, method: str, path: str, status: int, document: Json) -> None:
+        """Answer requests for a path's end in the API's place from now on."""
+
+        def fulfill(route: Route) -> None:
+            if route.request.method == method:
+                kind = "application/problem+json" if status >= 400 else "application/json"
+                route.fulfill(status=status, json=document, content_type=kind)
+            else:
+                route.fallback()
+
+        self.page.route(re.compile(rf"{re.escape(path)}(\?|$)"), fulfill)
+
+    def _notice(self, message: ConsoleMessage) -> None:
+        if message.type == "error" and not message.text.startswith(OF_THE_NETWORK):
+            self.troubles.append(message.text)
+
+    def _keep(self, request: Request) -> None:
+        if "/api/" in request.url:
+            self.requests.append(request)
+
+
+type OpenConsole = Callable[..., AbstractContextManager[Console]]
+
+
+def chromium() -> str | None:
+    """Return the path of an installed Chromium, None without one."""
+    named = os.environ.get("CHROMIUM")
+    return named or next((path for name in EXECUTABLES if (path := shutil.which(name))), None)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    executable = find_chromium()
+    executable = chromium()
     if executable is None:
         pytest.skip("no Chromium is installed")
-    with running_browser(executable) as browser:
+    expect.set_options(timeout=EXPECT_SECONDS * 1000)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=["--no-proxy-server", "--disable-quic"]
+        )
         yield browser
+        browser.close()
 
 
 @pytest.fixture
@@ -51,26 +108,33 @@ def open_console(browser: Browser, engine: Engine) -> OpenConsole:
     """Open the console as a user; at its end nothing in it may have gone wrong unnoticed."""
 
     @contextmanager
-    def open_as(
+    def open_page(
         user: str | None = None,
-        prepare: Callable[[Page], object] = lambda _: None,
+        prepare: Callable[[Console], object] = lambda _: None,
         *,
         token: str | None = None,
-        **options: Any,
-    ) -> Iterator[Page]:
-        with open_page(browser, **options) as page:
-            page.run_first(RECORDING_SOCKET)
-            prepare(page)
-            page.open(str(engine.http.base_url))
-            field = "#user" if token is None else "#token"
-            page.expect(f"document.querySelector('{field}').offsetParent")
-            page.fill(field, token or user or "")
-            page.press("Enter")
-            page.expect("document.querySelectorAll('#quotes .amount').length === 2")
-            yield page
-            assert page.troubles == []
+        width: int = 1440,
+        dark: bool = False,
+    ) -> Iterator[Console]:
+        context = browser.new_context(
+            viewport={"width": width, "height": 1000},
+            is_mobile=width < PHONE_WIDTH,
+            color_scheme="dark" if dark else "light",
+        )
+        context.set_default_timeout(EXPECT_SECONDS * 1000)
+        with context:
+            context.add_init_script(RECORDING_SOCKET)
+            console = Console(context.new_page())
+            prepare(console)
+            console.page.goto(str(engine.http.base_url))
+            entry = console.page.locator("#user" if token is None else "#token")
+            entry.fill(token or user or "")
+            entry.press("Enter")
+            expect(console.page.locator("#quotes .amount")).to_have_count(2)
+            yield console
+            assert console.troubles == []
 
-    return open_as
+    return open_page
 
 
 @pytest.fixture
@@ -79,17 +143,25 @@ def user() -> str:
 
 
 def steps(page: Page) -> list[str]:
-    shown: list[str] = page.evaluate(STEPS)
-    return shown
+    return page.locator("#timeline .step").all_text_contents()
+
+
+def expect_step(page: Page, status: str) -> None:
+    step = page.locator("#timeline .step").last
+    expect(step).to_have_text(status, timeout=FINAL_SECONDS * 1000)
 
 
 def expect_final(page: Page, status: str) -> None:
-    page.expect(f"{STEPS}.at(-1) === {json.dumps(status)}", FINAL_SECONDS)
-    page.expect(f"document.querySelector('#rows tr').dataset.status === {json.dumps(status)}")
+    expect_step(page, status)
+    expect(page.locator("#rows tr").first).to_have_attribute("data-status", status)
 
 
 def expect_live(page: Page) -> None:
-    page.expect("document.querySelector('#connection').dataset.state === 'live'")
+    expect(page.locator("#connection")).to_have_attribute("data-state", "live")
+
+
+def choose_type(page: Page, name: str) -> None:
+    page.locator("#types").get_by_text(name).click()
 
 
 def only_order(engine: Engine, user: str) -> Json:
@@ -104,10 +176,11 @@ def only_order(engine: Engine, user: str) -> Json:
 def test_market_order_shows_its_whole_life(
     open_console: OpenConsole, engine: Engine, user: str
 ) -> None:
-    with open_console(user) as page:
-        page.fill("#amountIn", "2.5")
-        page.fill("#slippageTolerance", "5")
-        page.click("#submit")
+    with open_console(user) as console:
+        page = console.page
+        page.locator("#amountIn").fill("2.5")
+        page.locator("#slippageTolerance").fill("5")
+        page.locator("#submit").click()
         expect_final(page, "confirmed")
 
         order = only_order(engine, user)
@@ -115,37 +188,40 @@ def test_market_order_shows_its_whole_life(
         assert order["slippageBps"] == 500
         assert steps(page) == HAPPY_LIFE
         assert page.evaluate("location.hash") == f"#{order['orderId']}"
-        life = page.text("#life")
+        life = page.locator("#life").inner_text()
         assert order["chosenDex"].capitalize() in life
-        assert page.evaluate("document.querySelectorAll('#life .quote .amount').length") == 2
+        assert page.locator("#life .quote .amount").count() == 2
         transaction = f'#life [title="{order["txHash"]}"]'
-        assert page.evaluate(f"document.querySelectorAll('{transaction}').length") == 2
-        assert page.evaluate("document.querySelectorAll('#rows tr').length") == 1
+        assert page.locator(transaction).count() == 2
+        assert page.locator("#rows tr").count() == 1
 
 
 def test_failed_order_shows_the_reason_of_each_attempt(
     open_console: OpenConsole, user: str
 ) -> None:
-    with open_console(user) as page:
-        page.evaluate("document.querySelector('details').open = true")
-        page.fill("#clientOrderId", f"lands_with_error-{uuid.uuid4()}")
-        page.fill("#maxRetries", "1")
-        page.click("#submit")
+    with open_console(user) as console:
+        page = console.page
+        page.locator("summary").click()
+        page.locator("#clientOrderId").fill(f"lands_with_error-{uuid.uuid4()}")
+        page.locator("#maxRetries").fill("1")
+        page.locator("#submit").click()
         expect_final(page, "failed")
 
         attempt = ["routing", "building", "submitted"]
         assert steps(page) == ["pending", *attempt, *attempt, "failed"]
-        assert "SLIPPAGE_EXCEEDED" in page.text("#life .verdict")
-        assert "SLIPPAGE_EXCEEDED" in page.text("#timeline li:nth-child(5)")
-        assert "SLIPPAGE_EXCEEDED" in page.text("#rows tr")
+        assert "SLIPPAGE_EXCEEDED" in page.locator("#life .verdict").inner_text()
+        assert "SLIPPAGE_EXCEEDED" in page.locator("#timeline li:nth-child(5)").inner_text()
+        assert "SLIPPAGE_EXCEEDED" in page.locator("#rows tr").inner_text()
 
 
 def test_order_can_be_placed_by_keyboard_alone(
     open_console: OpenConsole, engine: Engine, user: str
 ) -> None:
-    with open_console(user) as page:
-        page.fill("#amountIn", "3")
-        page.press("Enter")
+    with open_console(user) as console:
+        page = console.page
+        page.locator("#amountIn").select_text()
+        page.keyboard.type("3")
+        page.keyboard.press("Enter")
         expect_final(page, "confirmed")
 
         assert only_order(engine, user)["amountIn"] == "3"
@@ -153,10 +229,11 @@ def test_order_can_be_placed_by_keyboard_alone(
 
 def test_link_to_an_order_opens_it(open_console: OpenConsole, engine: Engine, user: str) -> None:
     order = engine.final_order(engine.place(userId=user)["orderId"])
-    with open_console() as page:
-        page.open(f"{engine.http.base_url}#{order['orderId']}")
+    with open_console() as console:
+        page = console.page
+        page.goto(f"{engine.http.base_url}#{order['orderId']}")
         page.reload()
-        page.expect(f"{STEPS}.length === {len(order['events'])}")
+        expect(page.locator("#timeline .step")).to_have_count(len(order["events"]))
 
         assert steps(page) == [event["status"] for event in order["events"]]
 
@@ -167,35 +244,37 @@ def test_link_to_an_order_opens_it(open_console: OpenConsole, engine: Engine, us
 def test_orders_placed_elsewhere_appear_and_go_on_live(
     open_console: OpenConsole, engine: Engine, user: str
 ) -> None:
-    with open_console(user) as page:
-        page.click("#submit")
+    with open_console(user) as console:
+        page = console.page
+        page.locator("#submit").click()
         expect_live(page)
         expect_final(page, "confirmed")
         connections = page.evaluate("sockets.length")
 
         order_id = engine.place(userId=user, clientOrderId="from-elsewhere")["orderId"]
 
-        row = f"document.querySelector('#rows [href=\"#{order_id}\"]')?.closest('tr')"
-        page.expect(f"{row}?.dataset.status === 'confirmed'", FINAL_SECONDS)
-        assert page.evaluate("document.querySelector('#connection').dataset.state") == "live"
+        row = page.locator("#rows tr").filter(has=page.locator(f'[href="#{order_id}"]'))
+        expect(row).to_have_attribute("data-status", "confirmed", timeout=FINAL_SECONDS * 1000)
+        assert page.locator("#connection").get_attribute("data-state") == "live"
         assert page.evaluate("sockets.length") == connections
-        assert "from-elsewhere" in page.text("#rows tr")
+        assert "from-elsewhere" in page.locator("#rows tr").first.inner_text()
 
 
 def test_lost_connection_returns_and_continues_behind_the_last_event(
     open_console: OpenConsole, user: str
 ) -> None:
-    with open_console(user) as page:
-        page.evaluate("document.querySelector('details').open = true")
+    with open_console(user) as console:
+        page = console.page
+        page.locator("summary").click()
         # Stays submitted until its transaction has expired, some 10 s later.
-        page.fill("#clientOrderId", f"dropped_until_expiry*1-{uuid.uuid4()}")
-        page.click("#submit")
-        page.expect(f"{STEPS}.at(-1) === 'submitted'", FINAL_SECONDS)
+        page.locator("#clientOrderId").fill(f"dropped_until_expiry*1-{uuid.uuid4()}")
+        page.locator("#submit").click()
+        expect_step(page, "submitted")
         expect_live(page)
 
         page.evaluate("cutOff = true, sent = [], sockets.at(-1).close()")
-        page.expect("sockets.length >= 3")
-        assert page.text("#connection") != "Live"
+        page.wait_for_function("() => sockets.length >= 3")
+        assert page.locator("#connection").inner_text() != "Live"
         page.evaluate("cutOff = false")
         expect_live(page)
         expect_final(page, "confirmed")
@@ -214,34 +293,37 @@ def test_filters_and_pages_narrow_the_table(
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     for _ in range(count):
         engine.place(userId=user, type="limit", limitPrice="100000", expiresAt=tomorrow)
-    rows = "document.querySelectorAll('#rows tr').length"
-    with open_console(user) as page:
-        page.expect(f"{rows} === 25")
-        page.click("#load-more")
-        page.expect(f"{rows} === {count}")
-        assert page.evaluate("document.querySelector('#load-more').hidden")
+    with open_console(user) as console:
+        page = console.page
+        rows = page.locator("#rows tr")
+        expect(rows).to_have_count(25)
+        page.locator("#load-more").click()
+        expect(rows).to_have_count(count)
+        expect(page.locator("#load-more")).to_be_hidden()
 
-        page.choose("#filters [value=closed]", "closed")
-        page.expect(f"{rows} === 0 && !document.querySelector('#no-orders').hidden")
-        page.choose("#filters [value=open]", "open")
-        page.expect(f"{rows} === 25")
+        page.locator("#filters").get_by_text("Closed").click()
+        expect(rows).to_have_count(0)
+        expect(page.locator("#no-orders")).to_be_visible()
+        page.locator("#filters").get_by_text("Open").click()
+        expect(rows).to_have_count(25)
 
 
 def test_limit_order_rests_until_it_is_canceled(
     open_console: OpenConsole, engine: Engine, user: str
 ) -> None:
-    with open_console(user) as page:
-        page.choose("[name=type][value=limit]", "limit")
-        page.fill("#limitPrice", "100000")
-        page.click("#submit")
-        page.expect(f"{STEPS}.at(-1) === 'open'", FINAL_SECONDS)
-        page.click("#cancel")
+    with open_console(user) as console:
+        page = console.page
+        choose_type(page, "Limit")
+        page.locator("#limitPrice").fill("100000")
+        page.locator("#submit").click()
+        expect_step(page, "open")
+        page.locator("#cancel").click()
         expect_final(page, "canceled")
 
         order = only_order(engine, user)
         assert (order["type"], order["limitPrice"]) == ("limit", "100000")
         assert order["status"] == "canceled"
-        assert page.evaluate("document.querySelector('#cancel').hidden")
+        expect(page.locator("#cancel")).to_be_hidden()
 
 
 # What the API refuses
@@ -250,37 +332,39 @@ def test_limit_order_rests_until_it_is_canceled(
 def test_refused_field_says_why_and_gets_the_focus(
     open_console: OpenConsole, engine: Engine, user: str
 ) -> None:
-    with open_console(user) as page:
-        page.evaluate("document.querySelector('details').open = true")
-        page.fill("#maxRetries", "11")
-        page.evaluate("document.querySelector('details').open = false")
-        page.click("#submit")
-        page.expect("!document.querySelector('#maxRetries-error').hidden")
+    with open_console(user) as console:
+        page = console.page
+        page.locator("summary").click()
+        page.locator("#maxRetries").fill("11")
+        page.locator("summary").click()
+        page.locator("#submit").click()
+        expect(page.locator("#maxRetries-error")).to_be_visible()
 
-        assert page.text("#maxRetries-error") == "Must be from 0 to 10"
-        assert page.evaluate("document.activeElement.id") == "maxRetries"
-        assert page.evaluate("document.activeElement.ariaInvalid") == "true"
+        assert page.locator("#maxRetries-error").inner_text() == "Must be from 0 to 10"
+        expect(page.locator("#maxRetries")).to_be_focused()
+        expect(page.locator("#maxRetries")).to_have_attribute("aria-invalid", "true")
         assert engine.orders_of(user) == []
 
 
 def test_amount_that_cannot_be_quoted_says_why_before_it_is_submitted(
     open_console: OpenConsole,
 ) -> None:
-    with open_console() as page:
-        page.fill("#amountIn", "1.0000000001")
-        page.expect("!document.querySelector('#amountIn-error').hidden")
+    with open_console() as console:
+        page = console.page
+        page.locator("#amountIn").fill("1.0000000001")
+        expect(page.locator("#amountIn-error")).to_be_visible()
 
-        assert "at most 9 decimals" in page.text("#amountIn-error")
-        page.fill("#amountIn", "1.1")
-        page.expect("document.querySelector('#amountIn-error').hidden")
-        page.expect("document.querySelectorAll('#quotes .amount').length === 2")
+        assert "at most 9 decimals" in page.locator("#amountIn-error").inner_text()
+        page.locator("#amountIn").fill("1.1")
+        expect(page.locator("#amountIn-error")).to_be_hidden()
+        expect(page.locator("#quotes .amount")).to_have_count(2)
 
 
-def posts(page: Page) -> list[Json]:
+def posts(console: Console) -> list[Request]:
     return [
         request
-        for request in page.requests
-        if request["url"].endswith("/api/orders") and request["method"] == "POST"
+        for request in console.requests
+        if request.url.endswith("/api/orders") and request.method == "POST"
     ]
 
 
@@ -294,39 +378,43 @@ def test_order_type_that_the_api_does_not_take_shows_its_words(
     open_console: OpenConsole, order_type: str
 ) -> None:
     detail = f"{order_type} orders are not taken."
-    with open_console() as page:
+    with open_console() as console:
+        page = console.page
         refusal = problem(422, "ORDER_TYPE_NOT_SUPPORTED", detail, "type")
-        page.answer("POST", "/api/orders", 422, refusal)
-        page.choose("[name=type][value=limit]", "limit")
-        page.fill("#limitPrice", "155")
-        page.choose(f"[name=type][value={order_type}]", order_type)
-        page.click("#submit")
-        page.expect("!document.querySelector('#type-error').hidden")
+        console.answer("POST", "/api/orders", 422, refusal)
+        choose_type(page, "Limit")
+        page.locator("#limitPrice").fill("155")
+        choose_type(page, order_type.capitalize())
+        page.locator("#submit").click()
+        expect(page.locator("#type-error")).to_be_visible()
 
-        assert page.text("#type-error") == detail.capitalize()
-        body = json.loads(posts(page)[-1]["postData"])
+        assert page.locator("#type-error").inner_text() == detail.capitalize()
+        body = posts(console)[-1].post_data_json
+        assert body is not None
         assert body["type"] == order_type
         assert body["expiresAt"].endswith("Z")
         assert body.get("limitPrice") == ("155" if order_type == "limit" else None)
-        assert ("trigger" in body) == (order_type == "sniper")
+        any_pool = {"type": "poolCreated", "venue": "any", "allowExisting": False}
+        assert body.get("trigger") == (any_pool if order_type == "sniper" else None)
 
 
 def test_order_without_an_answer_is_repeated_under_the_same_key(
     open_console: OpenConsole, engine: Engine, user: str
 ) -> None:
-    with open_console(user) as page:
+    with open_console(user) as console:
+        page = console.page
         away = problem(503, "DATABASE_UNAVAILABLE", "The database does not answer. Try again.")
-        page.answer("POST", "/api/orders", 503, away)
-        page.click("#submit")
-        page.expect("document.querySelector('#ticket-message').dataset.kind === 'error'")
-        assert "cannot place a second order" in page.text("#ticket-message")
-        page.pass_on()
-        page.click("#submit")
+        console.answer("POST", "/api/orders", 503, away)
+        page.locator("#submit").click()
+        expect(page.locator("#ticket-message")).to_have_attribute("data-kind", "error")
+        assert "cannot place a second order" in page.locator("#ticket-message").inner_text()
+        page.unroute_all()
+        page.locator("#submit").click()
         expect_final(page, "confirmed")
 
-        first, second = posts(page)
-        assert first["postData"] == second["postData"]
-        assert first["headers"]["Idempotency-Key"] == second["headers"]["Idempotency-Key"]
+        first, second = posts(console)
+        assert first.post_data == second.post_data
+        assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
         assert only_order(engine, user)["status"] == "confirmed"
 
 
@@ -343,18 +431,17 @@ def resting_order(engine: Engine, user: str) -> Json:
 def test_cancel_is_not_offered_once_the_api_knows_no_such_route(
     open_console: OpenConsole, resting_order: Json, user: str
 ) -> None:
-    def answer_for_the_api(page: Page) -> None:
-        page.answer("GET", "/api/orders", 200, {"orders": [resting_order], "nextCursor": None})
+    def answer_for_the_api(console: Console) -> None:
+        console.answer("GET", "/api/orders", 200, {"orders": [resting_order], "nextCursor": None})
         unknown = problem(405, "METHOD_NOT_ALLOWED", "There is GET.")
-        page.answer("DELETE", f"/api/orders/{resting_order['orderId']}", 405, unknown)
+        console.answer("DELETE", f"/api/orders/{resting_order['orderId']}", 405, unknown)
 
-    with open_console(user, answer_for_the_api) as page:
-        page.expect("document.querySelector('#rows [data-cancel]')")
-        page.click("#rows [data-cancel]")
-        page.expect("!document.querySelector('[data-cancel]')")
+    with open_console(user, answer_for_the_api) as console:
+        page = console.page
+        page.locator("#rows [data-cancel]").click()
+        expect(page.locator("[data-cancel]")).to_have_count(0)
 
-        message = "document.querySelector('#orders-message').textContent"
-        page.expect(f"{message}.includes('does not cancel')")
+        expect(page.locator("#orders-message")).to_contain_text("does not cancel")
 
 
 def test_canceled_order_is_shown_as_canceled(
@@ -362,16 +449,16 @@ def test_canceled_order_is_shown_as_canceled(
 ) -> None:
     canceled = {**resting_order, "status": "canceled", "seq": 1001}
 
-    def answer_for_the_api(page: Page) -> None:
-        page.answer("GET", "/api/orders", 200, {"orders": [resting_order], "nextCursor": None})
-        page.answer("DELETE", f"/api/orders/{resting_order['orderId']}", 200, canceled)
+    def answer_for_the_api(console: Console) -> None:
+        console.answer("GET", "/api/orders", 200, {"orders": [resting_order], "nextCursor": None})
+        console.answer("DELETE", f"/api/orders/{resting_order['orderId']}", 200, canceled)
 
-    with open_console(user, answer_for_the_api) as page:
-        page.expect("document.querySelector('#rows [data-cancel]')")
-        page.click("#rows [data-cancel]")
-        page.expect("document.querySelector('#rows tr').dataset.status === 'canceled'")
+    with open_console(user, answer_for_the_api) as console:
+        page = console.page
+        page.locator("#rows [data-cancel]").click()
+        expect(page.locator("#rows tr").first).to_have_attribute("data-status", "canceled")
 
-        assert not page.evaluate("!!document.querySelector('[data-cancel]')")
+        assert page.locator("[data-cancel]").count() == 0
 
 
 # Callers
@@ -383,25 +470,26 @@ def test_api_with_callers_gets_the_token_and_the_stream_a_ticket(
     token = "e30.eyJzdWIiOiAiYWxpY2UifQ.signature"  # its payload is {"sub": "alice"}
     stream = "ws://127.0.0.1:65534/stream?ticket=t-1&userId=alice"
 
-    def answer_for_the_api(page: Page) -> None:
+    def answer_for_the_api(console: Console) -> None:
         health = {"status": "ok", "access": "authenticated", "version": "1"}
-        page.answer("GET", "/api/health", 200, health)
-        page.answer("POST", "/api/stream-tickets", 201, {"ticket": "t-1", "wsUrl": stream})
+        console.answer("GET", "/api/health", 200, health)
+        console.answer("POST", "/api/stream-tickets", 201, {"ticket": "t-1", "wsUrl": stream})
 
-    with open_console(prepare=answer_for_the_api, token=token) as page:
-        assert page.evaluate("document.querySelector('#user-entry').hidden")
-        page.expect("sockets.length > 0")
+    with open_console(prepare=answer_for_the_api, token=token) as console:
+        page = console.page
+        expect(page.locator("#user-entry")).to_be_hidden()
+        page.wait_for_function("() => sockets.length > 0")
 
         assert page.evaluate("sockets[0].url") == stream
-        asked = [r for r in page.requests if not r["url"].endswith("/health")]
-        assert {request["headers"].get("Authorization") for request in asked} == {f"Bearer {token}"}
-        assert all("userId" not in request["url"] for request in asked)
+        asked = [r for r in console.requests if not r.url.endswith("/health")]
+        assert {request.headers.get("authorization") for request in asked} == {f"Bearer {token}"}
+        assert all("userId" not in request.url for request in asked)
 
         refusal = problem(401, "UNAUTHENTICATED", "The request carries no valid token.")
-        page.answer("GET", "/api/orders", 401, refusal)
-        page.click("#filters button")
-        page.expect("!document.querySelector('#token-error').hidden")
-        assert page.text("#token-error") == "The token was refused."
+        console.answer("GET", "/api/orders", 401, refusal)
+        page.locator("#filters button").click()
+        expect(page.locator("#token-error")).to_be_visible()
+        assert page.locator("#token-error").inner_text() == "The token was refused."
 
 
 # The page itself
@@ -412,59 +500,77 @@ def test_names_with_markup_are_shown_as_text(open_console: OpenConsole, engine: 
     name = f"<img src=x onerror=\"document.title='{mark}'\"><b>{mark}</b>"
     order_id = engine.place(userId=name)["orderId"]
     engine.final_order(order_id)
-    with open_console() as page:
-        page.choose("#scope [value=all]", "all")
-        page.expect(f"document.querySelector('#rows')?.innerText.includes({json.dumps(name)})")
-        page.click(f"#rows [href='#{order_id}']")
-        page.expect(f"document.querySelector('#life .ids').innerText.includes({json.dumps(name)})")
+    with open_console() as console:
+        page = console.page
+        page.locator("#scope").get_by_text("Everyone").click()
+        expect(page.locator("#rows")).to_contain_text(name)
+        page.locator(f"#rows [href='#{order_id}']").click()
+        expect(page.locator("#life .ids")).to_contain_text(name)
 
-        assert (
-            page.evaluate("document.querySelectorAll('#rows img, #life img, #life b').length") == 0
-        )
-        assert mark not in page.evaluate("document.title")
+        assert page.locator("#rows img, #life img, #life b").count() == 0
+        assert mark not in page.title()
 
 
-def test_injected_script_does_not_run(open_console: OpenConsole) -> None:
-    with open_console() as page:
-        page.evaluate(
-            "document.body.append(Object.assign(document.createElement('script'),"
-            " {textContent: 'window.injected = true'}))"
-        )
-        page.evaluate(
-            "Object.assign(document.createElement('a'),"
-            " {href: 'javascript:window.injected = true'}).click()"
-        )
+@pytest.mark.parametrize(
+    "script",
+    [
+        "document.body.append(Object.assign(document.createElement('script'),"
+        " {textContent: 'window.injected = true'}))",
+        "document.body.append(Object.assign(document.createElement('script'),"
+        " {src: 'data:text/javascript,window.injected=true'}))",
+        "Object.assign(document.createElement('a'),"
+        " {href: 'javascript:window.injected = true'}).click()",
+    ],
+)
+def test_injected_script_does_not_run(open_console: OpenConsole, script: str) -> None:
+    with open_console() as console:
+        page = console.page
+        with page.expect_console_message(lambda said: "Content Security Policy" in said.text):
+            page.evaluate(script)
 
         assert page.evaluate("window.injected") is None
-        assert page.troubles
-        assert all("Content Security Policy" in trouble for trouble in page.troubles)
-        page.troubles.clear()
+        assert console.troubles
+        assert all("Content Security Policy" in trouble for trouble in console.troubles)
+        console.troubles.clear()
 
 
 @pytest.mark.parametrize("width", [320, 375, 768, 1024, 1440])
 def test_page_never_scrolls_sideways(open_console: OpenConsole, width: int) -> None:
-    with open_console(width=width) as page:
-        page.click("#submit")
+    with open_console(width=width) as console:
+        page = console.page
+        page.locator("#submit").click()
         expect_final(page, "confirmed")
 
         assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
+def accessible_nodes(page: Page) -> list[Json]:
+    """Return the role and name that assistive technology is told of each node."""
+    nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    return [
+        {key: node.get(key, {}).get("value", "") for key in ("role", "name")}
+        for node in nodes
+        if not node["ignored"]
+    ]
+
+
 def test_everything_operable_has_a_name(open_console: OpenConsole, user: str) -> None:
     operable = {"button", "link", "textbox", "combobox", "radio", "checkbox"}
-    with open_console(user) as page:
-        page.click("#submit")
+    with open_console(user) as console:
+        page = console.page
+        page.locator("#submit").click()
         expect_final(page, "confirmed")
-        page.choose("[name=type][value=sniper]", "sniper")
-        page.evaluate("document.querySelector('details').open = true")
+        choose_type(page, "Sniper")
+        page.locator("summary").click()
 
-        nodes = [node for node in page.accessible_nodes() if node["role"] in operable]
+        nodes = [node for node in accessible_nodes(page) if node["role"] in operable]
         assert len(nodes) > 20
         assert [node for node in nodes if not node["name"].strip()] == []
 
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_page_follows_the_color_scheme(open_console: OpenConsole, dark: bool) -> None:
-    with open_console(dark=dark) as page:
+    with open_console(dark=dark) as console:
+        page = console.page
         background = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert background == ("rgb(10, 14, 20)" if dark else "rgb(243, 245, 248)")
