@@ -8,10 +8,15 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 from tests.e2e.engine import Engine
 from tests.e2e.stacks import own_stack, running_stacks
+from tests.support.deadlines import slowness
 
 from local.stack import Stack
 
 WARM_UP_SECONDS = 120
+
+
+def pytest_report_header() -> str:
+    return f"slowness of this machine: {slowness():.1f} (deadlines are multiplied by it)"
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import psycopg
 from psycopg.rows import dict_row
+from tests.support.deadlines import patience
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -30,10 +31,14 @@ HAPPY_LIFE = ["pending", "routing", "building", "submitted", "confirmed"]
 
 
 def wait_until[T](probe: Callable[[], T], *, seconds: float, what: str) -> T:
-    """Return the probe's first truthy value. Raises AssertionError at the deadline."""
-    deadline = time.monotonic() + seconds
+    """Return the probe's first truthy value. Raises AssertionError at the deadline.
+
+    `seconds` is for an idle machine; a slower one is given more.
+    """
+    patient_seconds = patience(seconds)
+    deadline = time.monotonic() + patient_seconds
     while not (value := probe()):
-        assert time.monotonic() < deadline, f"after {seconds:.0f} s still not: {what}"
+        assert time.monotonic() < deadline, f"after {patient_seconds:.0f} s still not: {what}"
         time.sleep(0.05)
     return value
 
@@ -66,7 +71,7 @@ class Engine:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.http = httpx.Client(
-            base_url=stack.http_url.rstrip("/") + "/", timeout=30, trust_env=False
+            base_url=stack.http_url.rstrip("/") + "/", timeout=patience(60), trust_env=False
         )
         self._dynamodb = aws.client("dynamodb", stack.emulator_url)
         self._step_functions = aws.client("stepfunctions", stack.emulator_url)
@@ -196,7 +201,7 @@ class Listener:
     def __init__(self, url: str) -> None:
         self._closing = ExitStack()
         self._connection = self._closing.enter_context(
-            connect(url, open_timeout=20, close_timeout=2, proxy=None)
+            connect(url, open_timeout=patience(20), close_timeout=2, proxy=None)
         )
         self._messages: list[Json] = []
         self._changed = threading.Condition()
@@ -274,11 +279,12 @@ class Listener:
             self._changed.notify_all()
 
     def _wait[T](self, probe: Callable[[], T | None], seconds: float, what: str) -> T:
-        deadline = time.monotonic() + seconds
+        patient_seconds = patience(seconds)
+        deadline = time.monotonic() + patient_seconds
         with self._changed:
             while not (value := probe()):
                 assert self._is_open, f"the connection closed before {what}: {self._messages}"
                 left = deadline - time.monotonic()
-                assert left > 0, f"no {what} within {seconds:.0f} s: {self._messages}"
+                assert left > 0, f"no {what} within {patient_seconds:.0f} s: {self._messages}"
                 self._changed.wait(left)
         return value

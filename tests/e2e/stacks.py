@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+from tests.support.deadlines import slowness
 
 from local import runtime
 from local.errors import log_tail
@@ -14,8 +17,14 @@ from local.logs import FunctionLogs
 from local.paths import DEFAULT_STATE_DIRECTORY, StateDirectory
 from local.stack import Stack
 
-# Quick venues, a chain on which a dropped transaction expires within 10 s, and a market that moves
-# by some 0.2 % between a quote and its execution.
+
+def expiry_blocks(on_an_idle_machine: int) -> str:
+    """Return after how many blocks a transaction expires, so that it can be sent before it does."""
+    return str(math.ceil(on_an_idle_machine * slowness()))
+
+
+# Quick venues, a chain on which a dropped transaction expires within 10 s on an idle machine, and
+# a market that moves by some 0.2 % between a quote and its execution.
 PROFILE: Mapping[str, str] = {
     "MockQuoteLatencyMs": "20",
     "MockBuildLatencyMs": "10",
@@ -23,7 +32,7 @@ PROFILE: Mapping[str, str] = {
     "MockCheckLatencyMs": "10",
     "MockLandingMs": "400",
     "MockSlotMs": "100",
-    "MockExpiryBlocks": "100",
+    "MockExpiryBlocks": expiry_blocks(100),
     "MockVolatility": "wild",
     "MockScriptedFates": "true",
 }

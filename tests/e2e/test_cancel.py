@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 from tests.e2e.engine import Engine, Json, market_order, new_user, statuses, wait_until
+from tests.support.deadlines import patience
 
 from local import aws
 from order_engine.domain.statuses import FINAL_STATUSES
@@ -209,7 +210,8 @@ def test_canceling_what_is_no_order_is_refused(engine: Engine, order_id: str, st
 def test_every_race_ends_either_canceled_or_confirmed(engine: Engine) -> None:
     # given
     pauses = random.Random(7)
-    seconds = [pauses.uniform(0, LONGEST_PAUSE_SECONDS) for _ in range(RACES)]
+    longest = patience(LONGEST_PAUSE_SECONDS)
+    seconds = [pauses.uniform(0, longest) for _ in range(RACES)]
 
     def race(pause: float) -> tuple[str, int]:
         order_id = engine.place()["orderId"]

@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from tests.e2e.crowd import calls_at_once
 from tests.e2e.engine import Engine, Json, new_user
 
 from local import aws
 
 ORDERS = 60
+PLACING_AT_ONCE = 20
 SECONDS = 120.0
 
 
@@ -19,7 +21,7 @@ SECONDS = 120.0
 def orders(engine: Engine) -> list[Json]:
     """Orders that were placed at once, each of them final."""
     user = new_user()
-    with ThreadPoolExecutor(20) as pool:
+    with ThreadPoolExecutor(calls_at_once(engine.place, PLACING_AT_ONCE)) as pool:
         placed = list(pool.map(lambda _: engine.place(userId=user)["orderId"], range(ORDERS)))
     return [engine.final_order(order_id, SECONDS) for order_id in placed]
 

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from tests.e2e.crowd import calls_at_once
 from tests.e2e.engine import Engine, Json, market_order, new_user
 
 PARALLEL = 20
@@ -20,7 +21,7 @@ def post(engine: Engine, body: Json, key: str | None = None) -> httpx.Response:
 def answers(engine: Engine) -> list[httpx.Response]:
     """The answers to equal requests that were sent at the same time."""
     body = market_order(clientOrderId="twenty-at-once")
-    with ThreadPoolExecutor(PARALLEL) as pool:
+    with ThreadPoolExecutor(calls_at_once(engine.place, PARALLEL)) as pool:
         return list(pool.map(lambda _: post(engine, body), range(PARALLEL)))
 
 

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 
 import httpx
 import pytest
+from tests.e2e.crowd import calls_at_once
 from tests.e2e.engine import Engine, Json, market_order, new_user
+from tests.support.deadlines import patience
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -120,7 +122,6 @@ async def play(engine: Engine) -> Outcome:
     """Connect the early ones, place the orders, connect the late ones, let some vanish."""
     users = [new_user() for _ in range(ORDERS)]
     connecting = asyncio.Semaphore(CONNECTING_AT_ONCE)
-    placing = asyncio.Semaphore(PLACING_AT_ONCE)
     async with AsyncExitStack() as closing:
         group = await closing.enter_async_context(TaskStack())
 
@@ -130,18 +131,12 @@ async def play(engine: Engine) -> Outcome:
             async def open_once() -> ClientConnection:
                 async with connecting:
                     return await connect(
-                        str(url), open_timeout=OPEN_SECONDS, close_timeout=0.1, proxy=None
+                        str(url), open_timeout=patience(OPEN_SECONDS), close_timeout=0.1, proxy=None
                     )
 
             listener = Listener(number, open_once, await open_once())
             group.start(listener.listen())
             return listener
-
-        async def place(number: int) -> str:
-            async with placing:
-                reply = await asyncio.to_thread(engine.place, market_order(userId=users[number]))
-            order_id: str = reply["orderId"]
-            return order_id
 
         early = await asyncio.gather(
             *(
@@ -150,9 +145,19 @@ async def play(engine: Engine) -> Outcome:
                 for _ in range(EARLY_LISTENERS)
             )
         )
+        # Only now: an idle worker is soon let go, and connecting may take longer than that.
+        placing_at_once = await asyncio.to_thread(calls_at_once, engine.place, PLACING_AT_ONCE)
+        placing = asyncio.Semaphore(placing_at_once)
+
         vanishing = early[:: len(early) // VANISHING][:VANISHING]
         for index, listener in enumerate(vanishing):
             group.start(listener.vanish(with_reset=index % 2 == 0))
+
+        async def place(number: int) -> str:
+            async with placing:
+                reply = await asyncio.to_thread(engine.place, market_order(userId=users[number]))
+            order_id: str = reply["orderId"]
+            return order_id
 
         async def run(number: int) -> tuple[str, list[Listener]]:
             order_id = await place(number)
@@ -171,7 +176,7 @@ async def all_final_or_quiet(listeners: Sequence[Listener]) -> None:
     started = time.monotonic()
     while not all(listener.final.is_set() for listener in listeners):
         latest = max(started, *(listener.last_event_at for listener in listeners))
-        if time.monotonic() - latest > QUIET_SECONDS:
+        if time.monotonic() - latest > patience(QUIET_SECONDS):
             return
         await asyncio.sleep(0.1)
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import pytest
 from tests.e2e.guarded.lab import Lab
 from tests.e2e.issuer import AUDIENCE, running_issuer
-from tests.e2e.stacks import PROFILE, RunningStack, free_state, noted
+from tests.e2e.stacks import PROFILE, RunningStack, expiry_blocks, free_state, noted
 
 from local import runtime
 
 PARAMETERS = {
     **PROFILE,
-    # A transaction that was never sent can no longer land after 5 s.
-    "MockExpiryBlocks": "50",
+    # A transaction that was never sent can no longer land after 5 s on an idle machine.
+    "MockExpiryBlocks": expiry_blocks(50),
     "MockVolatility": "calm",
     "TickSeconds": "60",
     "LogLevel": "DEBUG",
