@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import httpx
 import pytest
@@ -18,7 +19,7 @@ from tests.e2e.crowd import calls_at_once
 from tests.e2e.engine import Engine, Json, market_order, new_user
 from tests.support.deadlines import patience
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 ORDERS = 100
 EARLY_LISTENERS = 7  # of an order's user, connected before the order is placed
@@ -27,6 +28,7 @@ VANISHING = 100
 CONNECTING_AT_ONCE = 25
 PLACING_AT_ONCE = 8
 OPEN_SECONDS = 60
+CONNECT_AGAIN_SECONDS = 1
 QUIET_SECONDS = 60
 """Deliveries have ended when nothing has come in on any socket for so long."""
 TEST_SECONDS = 900
@@ -128,13 +130,11 @@ async def play(engine: Engine) -> Outcome:
         async def open_socket(number: int, **query: str) -> Listener:
             url = httpx.URL(engine.stack.web_socket_url).copy_merge_params(query)
 
-            async def open_once() -> ClientConnection:
+            async def reconnect() -> ClientConnection:
                 async with connecting:
-                    return await connect(
-                        str(url), open_timeout=patience(OPEN_SECONDS), close_timeout=0.1, proxy=None
-                    )
+                    return await connected(str(url))
 
-            listener = Listener(number, open_once, await open_once())
+            listener = Listener(number, reconnect, await reconnect())
             group.start(listener.listen())
             return listener
 
@@ -169,6 +169,23 @@ async def play(engine: Engine) -> Outcome:
         stayed = [listener for listener in (*early, *late) if listener not in set(vanishing)]
         await all_final_or_quiet(stayed)
     return Outcome([order_id for order_id, _ in orders], stayed, vanishing)
+
+
+async def connected(url: str) -> ClientConnection:
+    """Connect, again after a moment when the engine is too busy, as the protocol has clients do.
+
+    The emulator does not hand on the 503 that the engine answers then: every refusal is a 403.
+    """
+    deadline = time.monotonic() + patience(OPEN_SECONDS)
+    while True:
+        try:
+            return await connect(
+                url, open_timeout=patience(OPEN_SECONDS), close_timeout=0.1, proxy=None
+            )
+        except InvalidStatus as refusal:
+            if refusal.response.status_code != HTTPStatus.FORBIDDEN or time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(CONNECT_AGAIN_SECONDS)
 
 
 async def all_final_or_quiet(listeners: Sequence[Listener]) -> None:
