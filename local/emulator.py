@@ -135,6 +135,8 @@ def start(directory: Path, *, root: Path, port: int, options: EmulatorOptions) -
         )
     emulator = Emulator(process.pid, port, options)
     _await_healthy(emulator, process, log)
+    # It is meant to outlive this process; Python would warn of a child that nobody waits for.
+    process.returncode = 0
     return emulator
 
 
@@ -252,6 +254,7 @@ def _await_healthy(emulator: Emulator, process: subprocess.Popen[bytes], log: Pa
             return
         time.sleep(0.05)
     process.kill()
+    process.wait()
     raise StartFailedError(
         f"The AWS emulator did not answer within {START_SECONDS:.0f} s.",
         hint=log_tail(log),

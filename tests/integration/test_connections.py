@@ -1,6 +1,8 @@
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from typing import Any
 
 import pytest
 from botocore.auth import SigV4Auth
@@ -16,6 +18,8 @@ from order_engine.adapters.websocket_gateway import (
 )
 from order_engine.streaming.ports import PostOutcome
 
+Connect = Callable[..., Connections]
+
 CONNECTION = "L0SM9cOFvHcCIhw="
 
 
@@ -28,8 +32,19 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ManagementApi]:
         yield api
 
 
-def test_message_is_posted_to_the_connection(api: ManagementApi) -> None:
-    connections = Connections(api.url)
+@pytest.fixture
+def connect(api: ManagementApi) -> Iterator[Connect]:
+    """Return what makes connections to the API, and close them after the test."""
+    with ExitStack() as made:
+
+        def connect(*options: Any) -> Connections:
+            return made.enter_context(closing(Connections(api.url, *options)))
+
+        yield connect
+
+
+def test_message_is_posted_to_the_connection(api: ManagementApi, connect: Connect) -> None:
+    connections = connect()
 
     assert connections.post(CONNECTION, '{"text":"é"}') is PostOutcome.DELIVERED
 
@@ -41,14 +56,14 @@ def test_message_is_posted_to_the_connection(api: ManagementApi) -> None:
     )
 
 
-def test_requests_are_signed_for_the_service(api: ManagementApi) -> None:
+def test_requests_are_signed_for_the_service(api: ManagementApi, connect: Connect) -> None:
     def sign(method: str, url: str, body: bytes) -> dict[str, str]:
         request = AWSRequest(method, url, data=body)
         SigV4Auth(Credentials("test", "secret"), "execute-api", "us-east-1").add_auth(request)
         return dict(request.headers.items())
 
-    Connections(api.url).post(CONNECTION, "{}")
-    Connections(api.url, sign).post(CONNECTION, "{}")
+    connect().post(CONNECTION, "{}")
+    connect(sign).post(CONNECTION, "{}")
 
     own, expected = (headers["authorization"] for _, _, headers in api.requests)
     assert "/us-east-1/execute-api/aws4_request" in own
@@ -67,22 +82,24 @@ def test_requests_are_signed_for_the_service(api: ManagementApi) -> None:
         (413, PostOutcome.REFUSED),
     ],
 )
-def test_status_tells_the_outcome(api: ManagementApi, status: int, outcome: PostOutcome) -> None:
-    connections = Connections(api.url)
+def test_status_tells_the_outcome(
+    api: ManagementApi, connect: Connect, status: int, outcome: PostOutcome
+) -> None:
+    connections = connect()
     api.statuses[CONNECTION] = [status]
 
     assert connections.post(CONNECTION, "{}") is outcome
     assert connections.post(CONNECTION, "{}") is PostOutcome.DELIVERED
 
 
-def test_connection_is_closed(api: ManagementApi) -> None:
-    assert Connections(api.url).disconnect(CONNECTION) is PostOutcome.DELIVERED
+def test_connection_is_closed(api: ManagementApi, connect: Connect) -> None:
+    assert connect().disconnect(CONNECTION) is PostOutcome.DELIVERED
 
     assert api.closed == [CONNECTION]
 
 
-def test_hanging_post_is_given_up_within_its_second(api: ManagementApi) -> None:
-    connections = Connections(api.url)
+def test_hanging_post_is_given_up_within_its_second(api: ManagementApi, connect: Connect) -> None:
+    connections = connect()
     api.statuses[CONNECTION] = [0]
     outcomes: list[PostOutcome] = []
 
@@ -93,8 +110,8 @@ def test_hanging_post_is_given_up_within_its_second(api: ManagementApi) -> None:
     assert connections.post("other", "{}") is PostOutcome.DELIVERED
 
 
-def test_http_connections_are_kept_open(api: ManagementApi) -> None:
-    connections = Connections(api.url)
+def test_http_connections_are_kept_open(api: ManagementApi, connect: Connect) -> None:
+    connections = connect()
 
     for _ in range(5):
         connections.post(CONNECTION, "{}")
@@ -103,12 +120,12 @@ def test_http_connections_are_kept_open(api: ManagementApi) -> None:
 
 
 def test_threads_do_not_share_http_connections(
-    api: ManagementApi, monkeypatch: pytest.MonkeyPatch
+    api: ManagementApi, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # How long a busy machine takes is not what this is about.
     monkeypatch.setattr(connections_module, "CONNECT_TIMEOUT_SECONDS", 30)
     monkeypatch.setattr(connections_module, "READ_TIMEOUT_SECONDS", 30)
-    connections = Connections(api.url)
+    connections = connect()
 
     with ThreadPoolExecutor(8) as threads:
         outcomes = set(threads.map(lambda n: connections.post(f"c{n}", "{}"), range(100)))
@@ -117,8 +134,10 @@ def test_threads_do_not_share_http_connections(
     assert sum(len(messages) for messages in api.inbox.values()) == 100
 
 
-def test_idle_connection_closed_by_the_server_is_replaced(api: ManagementApi) -> None:
-    connections = Connections(api.url)
+def test_idle_connection_closed_by_the_server_is_replaced(
+    api: ManagementApi, connect: Connect
+) -> None:
+    connections = connect()
     connections.post(CONNECTION, "{}")
     api.statuses[CONNECTION] = [-1]
 
@@ -127,8 +146,10 @@ def test_idle_connection_closed_by_the_server_is_replaced(api: ManagementApi) ->
     assert len(api.clients) == 2
 
 
-def test_connection_cut_at_its_first_use_is_unavailable(api: ManagementApi) -> None:
-    connections = Connections(api.url)
+def test_connection_cut_at_its_first_use_is_unavailable(
+    api: ManagementApi, connect: Connect
+) -> None:
+    connections = connect()
     api.statuses[CONNECTION] = [-1]
 
     assert connections.post(CONNECTION, "{}") is PostOutcome.UNAVAILABLE
@@ -140,3 +161,15 @@ def test_nobody_listening_is_unavailable(api: ManagementApi) -> None:
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/live"
 
         assert Connections(url).post(CONNECTION, "{}") is PostOutcome.UNAVAILABLE
+
+
+def test_closed_connections_are_cut_and_made_anew_for_the_next_post(
+    api: ManagementApi, connect: Connect
+) -> None:
+    connections = connect()
+    connections.post(CONNECTION, "{}")
+
+    connections.close()
+
+    assert connections.post(CONNECTION, "{}") is PostOutcome.DELIVERED
+    assert len(api.clients) == 2

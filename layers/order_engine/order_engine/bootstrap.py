@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from order_engine.adapters.postgres.connection import Database
     from order_engine.adapters.postgres.orders import PostgresOrders
     from order_engine.adapters.step_functions import StepFunctionsExecutions
+    from order_engine.adapters.websocket_gateway import Connections
     from order_engine.api.queries import OrderQueries
     from order_engine.api.socket_orders import SocketOrders
     from order_engine.api.tickets import StreamTickets
@@ -61,9 +62,11 @@ def _part[Made](make: Callable[[], Made]) -> Callable[[], Made]:
 
 
 def reset() -> None:
-    """Forget every part, as a new execution environment would; closes the database connection."""
+    """Forget every part, as a new execution environment would; closes what is connected."""
     if database.cache_info().currsize:  # type: ignore[attr-defined]
         database().close()
+    if connections.cache_info().currsize:  # type: ignore[attr-defined]
+        connections().close()
     for part in _parts:
         part.cache_clear()
 
@@ -304,10 +307,16 @@ def subscriptions() -> "Subscriptions":
 
 
 @_part
+def connections() -> "Connections":
+    """Return the way to the clients' WebSocket connections."""
+    from order_engine.adapters.websocket_gateway import Connections
+
+    return Connections(_settings(GatewaySettings).websocket_callback_url)
+
+
+@_part
 def publisher() -> "Publisher":
     """Return the service that posts events, with its memory and its threads."""
-    from order_engine.adapters.websocket_gateway import Connections
     from order_engine.streaming.publisher import Publisher
 
-    callback_url = _settings(GatewaySettings).websocket_callback_url
-    return Publisher(stream(), Connections(callback_url), clock)
+    return Publisher(stream(), connections(), clock)

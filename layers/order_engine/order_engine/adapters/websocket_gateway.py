@@ -32,6 +32,15 @@ class Connections:
         self._callback_url = callback_url.rstrip("/")
         self._sign = sign or _Signer()
         self._threads = threading.local()
+        self._lock = threading.Lock()
+        self._opened: set[HTTPConnection] = set()
+
+    def close(self) -> None:
+        """Close the HTTP connections of all threads; none of them may be posting."""
+        with self._lock:
+            opened, self._opened = self._opened, set()
+        for connection in opened:
+            connection.close()
 
     def post(self, connection_id: str, message: str) -> PostOutcome:
         """Send a message to one connection."""
@@ -89,6 +98,8 @@ class Connections:
             connection = HTTPConnection(host, parts.port, timeout=CONNECT_TIMEOUT_SECONDS)
         connection.connect()
         connection.sock.settimeout(READ_TIMEOUT_SECONDS)
+        with self._lock:
+            self._opened.add(connection)
         self._threads.connection = connection
         return connection
 
@@ -96,6 +107,8 @@ class Connections:
         connection: HTTPConnection | None = getattr(self._threads, "connection", None)
         if connection is not None:
             connection.close()
+            with self._lock:
+                self._opened.discard(connection)
 
 
 def _outcome_of(status: int) -> PostOutcome:
