@@ -16,6 +16,7 @@ from order_engine.errors import StreamUnavailable
 from order_engine.streaming.rows import (
     TICKET_LIFETIME,
     Connection,
+    OrderLook,
     Subscription,
     SubscriptionOutcome,
     Ticket,
@@ -82,14 +83,15 @@ def test_events_are_read_as_they_were_written_in_their_order(stream: Stream, ord
     assert rows.events[2].timestamp == "2026-11-21T02:40:02.000Z"
 
 
-def test_first_event_takes_the_owners_rows_along(kind: Kind, order_id: str) -> None:
+def test_first_event_tells_the_owner_and_takes_the_place_in_his_list_along(
+    kind: Kind, order_id: str
+) -> None:
     kind.stream.append([event(order_id, 1)])
 
     assert kind.stream.owner_of(order_id) == "ann"
     assert kind.stream.recent_orders("ann", 5) == [order_id]
     assert kind.insertions() == [
-        (f"order#{order_id}", "owner"),
-        ("user#ann", f"order#2026-11-21T02:40:01.000Z#{order_id}"),
+        ("orders#ann", f"order#2026-11-21T02:40:01.000Z#{order_id}"),
         (f"order#{order_id}", "event#0000000001"),
     ]
 
@@ -107,7 +109,7 @@ def test_later_event_alone_tells_publish_the_user_and_makes_nobody_the_owner(
 def test_events_written_again_are_no_insertion(kind: Kind, order_id: str) -> None:
     events = [event(order_id, seq) for seq in (1, 2)]
     kind.stream.append(events)
-    assert len(kind.insertions()) == 4
+    assert len(kind.insertions()) == 3
 
     kind.stream.append(events)
     kind.stream.append(events[1:])
@@ -177,7 +179,12 @@ def test_connection_is_registered_with_its_subscription(
     assert (subscription.after_seq, subscription.failing_since_ms) == (3, None)
     assert subscription.connecting_since_ms == int(NOW.timestamp() * 1000)
     assert json.loads(subscription.greeting or "") == subscribed_message(topic, 3)
-    assert kind.insertions() == [("connection#c1", "connection"), (f"order#{order_id}", "conn#c1")]
+    assert kind.insertions() == [
+        (f"order#{order_id}", "listened"),
+        ("connection#c1", "connection"),
+        ("connections#ann", "connection#c1"),
+        (f"order#{order_id}", "conn#c1"),
+    ]
 
 
 def test_handshake_repeated_is_no_insertion(kind: Kind, topic: Topic) -> None:
@@ -206,19 +213,19 @@ def test_subscribing_inserts_a_row_and_again_wakes_publish(
     assert (first, second) == (SUBSCRIBED, SUBSCRIBED)
     assert json.loads(first_row.greeting or "") == accepted
     assert first_row.connecting_since_ms is None
-    assert first_insertions == [(f"order#{order_id}", "conn#c1")]
+    assert first_insertions == [(f"order#{order_id}", "listened"), (f"order#{order_id}", "conn#c1")]
     assert second_row.subscription_id != first_row.subscription_id
     assert second_row.after_seq == 2
     assert kind.insertions() == [(f"order#{order_id}", "conn#c1#again#")]
 
 
-def test_subscribing_an_unknown_connection_leaves_no_row(
+def test_subscribing_an_unknown_connection_leaves_no_subscription(
     kind: Kind, order_id: str, topic: Topic
 ) -> None:
     assert kind.subscribe("c1", topic, NOW) is SubscriptionOutcome.CONNECTION_UNKNOWN
 
     assert kind.stream.order_rows(order_id).subscriptions == ()
-    assert kind.insertions() == []
+    assert kind.insertions() == [(f"order#{order_id}", "listened")]
 
 
 def test_subscriptions_are_limited_per_connection(kind: Kind) -> None:
@@ -286,7 +293,7 @@ def test_forgetting_a_connection_deletes_all_its_rows_and_no_others(
     kind.subscribe("c1", topic, NOW)
     kind.stream.wake_again([(f"order#{order_id}", "c1"), ("user#ann", "c11")], NOW)
 
-    assert kind.stream.forget_connection("c1") == 4
+    assert kind.stream.forget_connection("c1") == 5
     assert kind.stream.forget_connection("c1") == 0
 
     order, user = kind.stream.order_rows(order_id), kind.stream.user_rows("ann")
@@ -384,6 +391,88 @@ def test_cursors_replace_those_written_before(stream: Stream, order_id: str) -> 
     assert stream.order_rows(other).cursors == {"s3": 3}
 
 
+def test_marks_of_a_user_stream_say_how_far_its_orders_were_replayed(stream: Stream) -> None:
+    stream.register_connection(Connection("c1"), Topic(user_id="ann"), 0, NOW)
+    (subscription,) = stream.user_rows("ann").subscriptions
+    assert dict(subscription.replayed) == {}
+
+    stream.mark_greeted(subscription, 0, {"o1": 3, "o2": 1})
+
+    (marked,) = stream.user_rows("ann").subscriptions
+    assert (dict(marked.replayed), marked.greeting) == ({"o1": 3, "o2": 1}, None)
+
+
+# Who listens
+
+
+def test_look_tells_who_is_listened_to_and_what_is_known(kind: Kind, order_id: str) -> None:
+    # given: an order and a user that somebody listens to, and others
+    stream, other = kind.stream, str(uuid4())
+    stream.append([event(order_id, seq) for seq in (1, 2)])
+    stream.save_cursors({order_id: {"s1": 2}}, NOW)
+    stream.register_connection(Connection("c1"), Topic(order_id=order_id), 0, NOW)
+    stream.register_connection(Connection("c2"), None, 0, NOW)
+    kind.subscribe("c2", Topic(user_id="ann"), NOW + timedelta(seconds=1))
+
+    looks = stream.look({order_id: 1, other: 1}, ["ann", "bob"])
+
+    now_ms = int(NOW.timestamp() * 1000)
+    assert looks.orders == {
+        order_id: OrderLook(now_ms, {"s1": 2}, has_more=True),
+        other: OrderLook(),
+    }
+    assert looks.users == {"ann": now_ms + 1000}
+    assert not stream.look({order_id: 2}, []).orders[order_id].has_more
+
+
+def test_look_takes_more_orders_than_one_batch_of_keys(kind: Kind) -> None:
+    order_ids = [str(uuid4()) for _ in range(120)]
+    for order_id in order_ids[::40]:
+        kind.stream.register_connection(Connection(order_id), Topic(order_id=order_id), 0, NOW)
+
+    looks = kind.stream.look(dict.fromkeys(order_ids, 1), [f"user{n}" for n in range(50)])
+
+    listened = [key for key in order_ids if looks.orders[key].listened_ms is not None]
+    assert listened == order_ids[::40]
+
+
+def test_order_listeners_are_the_order_rows_without_events(kind: Kind, order_id: str) -> None:
+    kind.stream.append([event(order_id, 1)])
+    kind.stream.register_connection(Connection("c1"), Topic(order_id=order_id), 0, NOW)
+    kind.stream.wake_again([(f"order#{order_id}", "c1")], NOW)
+
+    listeners, rows = kind.stream.order_listeners(order_id), kind.stream.order_rows(order_id)
+
+    assert listeners.subscriptions == rows.subscriptions
+    assert listeners.wake_keys == rows.wake_keys
+    assert len(listeners.wake_keys) == 1
+
+
+def test_mark_of_listeners_stays_when_somebody_began_after_it_was_seen(
+    kind: Kind, order_id: str, topic: Topic
+) -> None:
+    stream, now_ms = kind.stream, int(NOW.timestamp() * 1000)
+    stream.register_connection(Connection("c1"), topic, 0, NOW)
+    stream.register_connection(Connection("c2"), topic, 0, NOW + timedelta(milliseconds=1))
+
+    stream.forget_listened(f"order#{order_id}", now_ms)
+    assert stream.look({order_id: 1}, []).orders[order_id].listened_ms == now_ms + 1
+
+    stream.forget_listened(f"order#{order_id}", now_ms + 1)
+    assert stream.look({order_id: 1}, []).orders[order_id].listened_ms is None
+
+
+def test_connections_of_a_user_are_counted_until_they_end(kind: Kind, topic: Topic) -> None:
+    for connection_id, user_id in (("c1", "ann"), ("c2", "ann"), ("c3", "bob"), ("c4", "")):
+        kind.stream.register_connection(Connection(connection_id, user_id), topic, 0, NOW)
+
+    assert kind.stream.connections_of("ann", "c9", NOW) == 2
+    assert kind.stream.connections_of("ann", "c1", NOW) == 1
+    kind.stream.forget_connection("c2")
+    assert kind.stream.connections_of("ann", "c9", NOW) == 1
+    assert kind.stream.connections_of("ann", "c9", NOW + timedelta(hours=3)) == 0
+
+
 def test_nothing_to_write_is_no_fault(kind: Kind) -> None:
     kind.stream.append([])
     kind.stream.wake_again([], NOW)
@@ -402,6 +491,10 @@ OPERATIONS: dict[str, Callable[[Stream], object]] = {
     "order_rows": lambda stream: stream.order_rows("o1"),
     "user_rows": lambda stream: stream.user_rows("ann"),
     "recent_orders": lambda stream: stream.recent_orders("ann", 5),
+    "look": lambda stream: stream.look({"o1": 1}, ["ann"]),
+    "order_listeners": lambda stream: stream.order_listeners("o1"),
+    "forget_listened": lambda stream: stream.forget_listened("order#o1", 1),
+    "connections_of": lambda stream: stream.connections_of("ann", "c1", NOW),
     "mark_greeted": lambda stream: stream.mark_greeted(ROW, 1),
     "mark_failing": lambda stream: stream.mark_failing(ROW, NOW),
     "mark_reachable": lambda stream: stream.mark_reachable(ROW),

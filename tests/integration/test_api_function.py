@@ -120,7 +120,7 @@ def test_an_accepted_order_is_shown_stored_announced_and_started(api: Api) -> No
     )
     assert "execution" not in order
     assert stored_order(order_id).status is OrderStatus.PENDING
-    assert {"owner", "event#0000000001"} <= set(stream_rows(f"order#{order_id}"))
+    assert {"event#0000000001"} <= set(stream_rows(f"order#{order_id}"))
     assert started_executions(api) == [order_id]
 
 

@@ -3,12 +3,13 @@
 import json
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from order_engine.adapters.dynamodb.keys import CONNECTION_LIFETIME
 from order_engine.adapters.dynamodb.subscriptions import MAX_SUBSCRIPTIONS
 from order_engine.clock import timestamp_text
 from order_engine.domain.events import OrderEvent
@@ -18,6 +19,9 @@ from order_engine.streaming.ports import PostOutcome
 from order_engine.streaming.rows import (
     TICKET_LIFETIME,
     Connection,
+    Listeners,
+    Looks,
+    OrderLook,
     OrderRows,
     StoredEvent,
     Subscription,
@@ -71,18 +75,20 @@ class Inline(Executor):
 
 @dataclass
 class Partition:
-    """Hold the rows under one partition key.
+    """Hold the rows under one partition key; ``user_id`` is whose order its events name."""
 
-    ``owner`` is the order's owner row; ``event_user_id`` is whose order its events name.
-    """
-
-    owner: str | None = None
-    event_user_id: str | None = None
+    user_id: str | None = None
+    listened_ms: int | None = None
     events: dict[int, StoredEvent] = field(default_factory=dict)
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     cursors: dict[str, int] = field(default_factory=dict)
     wake_keys: set[str] = field(default_factory=set)
     orders: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def owner(self) -> str | None:
+        """Return whose order it is, which the first event tells."""
+        return self.user_id if 1 in self.events else None
 
     def take_rows_of(self, connection_id: str) -> int:
         """Delete a connection's rows and return how many there were."""
@@ -93,6 +99,8 @@ class Partition:
 
 class FakeStream:
     """Keep rows in dictionaries and put each insertion into ``records``.
+
+    A record shows the event as its row is when the record is taken.
 
     ``tests/contracts`` holds it against the real one. Operations named in ``unavailable``, alone or
     as (operation, key), raise ``StreamUnavailable``.
@@ -107,6 +115,7 @@ class FakeStream:
         self.connections: dict[str, Connection] = {}
         self.most_subscriptions = MAX_SUBSCRIPTIONS
         self._held: Counter[str] = Counter()
+        self._expiries: dict[str, datetime] = {}
         self._tickets: dict[str, tuple[Ticket, datetime]] = {}
         self._ids = 0
         self._lock = threading.Lock()
@@ -129,12 +138,17 @@ class FakeStream:
         after_seq: int = 0,
         greeting: Mapping[str, Any] | None = None,
         connecting: bool = False,
+        is_marked: bool = False,
     ) -> None:
-        """Subscribe a connection, as ``$connect`` does when ``connecting``."""
+        """Subscribe a connection, as ``$connect`` does when ``connecting``.
+
+        ``is_marked`` says that ``mark_listened`` was called before.
+        """
         topic = Topic(order_id=order_id, user_id=user_id)
         now = self.clock.now()
         if connecting:
-            self.register_connection(Connection(connection_id), topic, after_seq, now)
+            connection = Connection(connection_id)
+            self.register_connection(connection, topic, after_seq, now, is_marked=is_marked)
             return
         if connection_id not in self.connections:
             self.register_connection(Connection(connection_id), None, 0, now)
@@ -152,6 +166,14 @@ class FakeStream:
     def take_records(self) -> list[Record]:
         """Return the insertions since the last time."""
         taken, self.records = self.records, []
+        for each in taken:
+            key, sort_key = (each["dynamodb"]["Keys"][name]["S"] for name in ("pk", "sk"))
+            seq = int(sort_key.removeprefix("event#")) if sort_key.startswith("event#") else 0
+            event = self.partitions[key].events.get(seq)
+            if event is not None:
+                image = {"pk": key, "sk": sort_key, "event": event.body}
+                image |= {"userId": self.partitions[key].user_id, "timestamp": event.timestamp}
+                each["dynamodb"]["NewImage"] = {name: {"S": image[name]} for name in image}
         return taken
 
     # What the writers of events do
@@ -171,12 +193,31 @@ class FakeStream:
 
     # What publish does
 
+    def look(self, last_seqs: Mapping[str, int], user_ids: Collection[str]) -> Looks:
+        self._check("look", "")
+        orders = {key: self.partitions[f"order#{key}"] for key in last_seqs}
+        users = {key: self.partitions[f"user#{key}"].listened_ms for key in user_ids}
+        return Looks(
+            {
+                key: OrderLook(
+                    rows.listened_ms, dict(rows.cursors), last_seqs[key] + 1 in rows.events
+                )
+                for key, rows in orders.items()
+            },
+            {key: listened_ms for key, listened_ms in users.items() if listened_ms is not None},
+        )
+
+    def order_listeners(self, order_id: str) -> Listeners:
+        self._check("order_listeners", order_id)
+        rows = self.partitions[f"order#{order_id}"]
+        return Listeners(_sorted(rows.subscriptions), tuple(sorted(rows.wake_keys)))
+
     def order_rows(self, order_id: str) -> OrderRows:
         self._check("order_rows", order_id)
         rows = self.partitions[f"order#{order_id}"]
         return OrderRows(
             order_id,
-            rows.owner or rows.event_user_id,
+            rows.user_id,
             dict(sorted(rows.events.items())),
             _sorted(rows.subscriptions),
             dict(rows.cursors),
@@ -190,12 +231,16 @@ class FakeStream:
 
     def recent_orders(self, user_id: str, limit: int) -> list[str]:
         self._check("recent_orders", user_id)
-        orders = self.partitions[f"user#{user_id}"].orders
+        orders = self.partitions[f"orders#{user_id}"].orders
         return [orders[key] for key in sorted(orders)[-limit:]]
 
-    def mark_greeted(self, subscription: Subscription, after_seq: int) -> None:
+    def mark_greeted(
+        self, subscription: Subscription, after_seq: int, replayed: Mapping[str, int] | None = None
+    ) -> None:
         self._check("mark_greeted", subscription.connection_id)
-        self._change(subscription, greeting=None, connecting_since_ms=None, after_seq=after_seq)
+        changes: dict[str, Any] = {"replayed": dict(replayed)} if replayed else {}
+        changes |= {"greeting": None, "connecting_since_ms": None, "after_seq": after_seq}
+        self._change(subscription, **changes)
 
     def mark_failing(self, subscription: Subscription, now: datetime) -> None:
         self._check("mark_failing", subscription.connection_id)
@@ -210,12 +255,17 @@ class FakeStream:
         rows = self.partitions[subscription.partition_key].subscriptions
         rows.pop(subscription.connection_id, None)
 
+    def forget_listened(self, partition_key: str, listened_ms: int) -> None:
+        self._check("forget_listened", partition_key)
+        if self.partitions[partition_key].listened_ms == listened_ms:
+            self.partitions[partition_key].listened_ms = None
+
     def forget_connection(self, connection_id: str) -> int:
         self._check("forget_connection", connection_id)
         own_row = self.connections.pop(connection_id, None)
-        return (own_row is not None) + sum(
-            rows.take_rows_of(connection_id) for rows in self.partitions.values()
-        )
+        own_rows = 0 if own_row is None else 2 if own_row.user_id else 1
+        self._expiries.pop(connection_id, None)
+        return own_rows + sum(rows.take_rows_of(connection_id) for rows in self.partitions.values())
 
     def wake_again(self, wakes: Sequence[tuple[str, str]], now: datetime) -> None:
         self._check("wake_again", "")
@@ -272,13 +322,24 @@ class FakeStream:
         return self.partitions[f"order#{order_id}"].owner
 
     def register_connection(
-        self, connection: Connection, topic: Topic | None, after_seq: int, now: datetime
+        self,
+        connection: Connection,
+        topic: Topic | None,
+        after_seq: int,
+        now: datetime,
+        *,
+        is_marked: bool = False,
     ) -> None:
         connection_id = connection.connection_id
         self._check("register_connection", connection_id)
+        if topic is not None and not is_marked:
+            self.mark_listened(topic, now)
         if connection_id not in self.connections:
             self._insert(f"connection#{connection_id}", "connection")
+            if connection.user_id:
+                self._insert(f"connections#{connection.user_id}", f"connection#{connection_id}")
         self.connections[connection_id] = connection
+        self._expiries[connection_id] = now + CONNECTION_LIFETIME
         self._held[connection_id] = 0 if topic is None else 1
         if topic is not None:
             self._put_subscription(
@@ -288,6 +349,13 @@ class FakeStream:
                 subscribed_message(topic, after_seq),
                 connecting_since_ms=int(now.timestamp() * 1000),
             )
+
+    def connections_of(self, user_id: str, but: str, now: datetime) -> int:
+        self._check("connections_of", user_id)
+        return sum(
+            connection.user_id == user_id and key != but and self._expiries[key] > now
+            for key, connection in self.connections.items()
+        )
 
     def connection_and_owner(
         self, connection_id: str, order_id: str | None
@@ -306,6 +374,7 @@ class FakeStream:
         now: datetime,
     ) -> SubscriptionOutcome:
         self._check("subscribe", connection_id)
+        self.mark_listened(topic, now)
         if connection_id in self.partitions[topic.partition_key].subscriptions:
             self._put_subscription(connection_id, topic, after_seq, greeting)
             self._wake(topic.partition_key, connection_id)
@@ -326,6 +395,13 @@ class FakeStream:
         self._held[connection_id] -= 1
         return True
 
+    def mark_listened(self, topic: Topic, now: datetime) -> None:
+        """Note that somebody is about to subscribe."""
+        rows = self.partitions[topic.partition_key]
+        if rows.listened_ms is None:
+            self._insert(topic.partition_key, "listened")
+        rows.listened_ms = int(now.timestamp() * 1000)
+
     def _check(self, operation: str, key: str) -> None:
         with self._lock:
             self.reads.append((operation, key))
@@ -338,12 +414,10 @@ class FakeStream:
         if event.seq in partition.events:
             return
         if event.seq == 1:
-            partition.owner = user_id
-            self._insert(partition_key, "owner")
             sort_key = f"order#{event.timestamp}#{order_id}"
-            self.partitions[f"user#{user_id}"].orders[sort_key] = order_id
-            self._insert(f"user#{user_id}", sort_key)
-        partition.event_user_id = partition.event_user_id or user_id
+            self.partitions[f"orders#{user_id}"].orders[sort_key] = order_id
+            self._insert(f"orders#{user_id}", sort_key)
+        partition.user_id = partition.user_id or user_id
         partition.events[event.seq] = event
         self._insert(partition_key, f"event#{event.seq:010d}")
 

@@ -75,7 +75,7 @@ class StreamReader:
 
     def __init__(self, table: str = TABLE) -> None:
         self._table = table
-        self._taken = 0
+        self._position: dict[str, str] = {"ShardIteratorType": "TRIM_HORIZON"}
 
     def take(self) -> list[dict[str, Any]]:
         """Return the records since the last time."""
@@ -84,15 +84,19 @@ class StreamReader:
         client = aws.client("dynamodbstreams")
         stream = client.describe_stream(StreamArn=table["LatestStreamArn"])
         (shard,) = stream["StreamDescription"]["Shards"]
-        iterator = client.get_shard_iterator(
-            StreamArn=table["LatestStreamArn"],
-            ShardId=shard["ShardId"],
-            ShardIteratorType="TRIM_HORIZON",
-        )["ShardIterator"]
-        records: list[dict[str, Any]] = client.get_records(ShardIterator=iterator)["Records"]
-        new = records[self._taken :]
-        self._taken = len(records)
-        return new
+        taken: list[dict[str, Any]] = []
+        while True:
+            iterator = client.get_shard_iterator(
+                StreamArn=table["LatestStreamArn"], ShardId=shard["ShardId"], **self._position
+            )["ShardIterator"]
+            records = client.get_records(ShardIterator=iterator)["Records"]
+            if not records:
+                return taken
+            taken += records
+            self._position = {
+                "ShardIteratorType": "AFTER_SEQUENCE_NUMBER",
+                "SequenceNumber": records[-1]["dynamodb"]["SequenceNumber"],
+            }
 
     def insertions(self) -> list[str]:
         """Return the sort keys of the rows inserted since the last time."""

@@ -12,6 +12,7 @@ from order_engine.streaming.posting import HOPELESS_FAILURES, Timing
 from order_engine.streaming.publisher import Publisher
 from order_engine.streaming.report import Report
 from order_engine.streaming.rows import StoredEvent
+from order_engine.streaming.settling import DESERTED_AFTER_MS, MOST_CURSORS
 
 DELIVERED, GONE = PostOutcome.DELIVERED, PostOutcome.GONE
 TIMED_OUT, UNAVAILABLE = PostOutcome.TIMED_OUT, PostOutcome.UNAVAILABLE
@@ -48,6 +49,12 @@ class World:
                 return
             self.publish()
         pytest.fail("publish keeps waking itself")
+
+
+def reads_of(world: World) -> list[tuple[str, str]]:
+    """Return what was read of the stream, without what was written."""
+    reading = {"look", "order_rows", "order_listeners", "user_rows", "recent_orders"}
+    return [read for read in world.stream.reads if read[0] in reading]
 
 
 @pytest.fixture
@@ -235,7 +242,7 @@ def test_memory_forgets_the_longest_unused_first() -> None:
     assert [memory.cursor(key, "o1") for key in ("s1", "s2", "s3")] == [5, 0, 1]
 
 
-def test_batch_of_many_events_reads_each_order_and_user_once(world: World) -> None:
+def test_batch_of_many_events_reads_the_user_once_and_no_order(world: World) -> None:
     world.stream.listen("c1", user_id="ann")
     world.publish()
     world.stream.reads.clear()
@@ -244,8 +251,227 @@ def test_batch_of_many_events_reads_each_order_and_user_once(world: World) -> No
 
     world.publish()
 
+    assert reads_of(world) == [("look", ""), ("user_rows", "ann")]
+    assert [world.gateway.seqs("c1", key) for key in ("o1", "o2")] == [[1, 2, 3]] * 2
+
+
+def test_batch_without_images_reads_each_order_and_user_once(world: World) -> None:
+    world.stream.listen("c1", user_id="ann")
+    world.publish()
+    world.stream.reads.clear()
+    for order_id in ("o1", "o2"):
+        world.stream.write(order_id, 1, 2, 3)
+    records = world.stream.take_records()
+    for each in records:
+        each["dynamodb"].pop("NewImage", None)
+
+    world.publisher.publish(records)
+
     reads = [read for read in world.stream.reads if read[0] in {"order_rows", "user_rows"}]
     assert sorted(reads) == [("order_rows", "o1"), ("order_rows", "o2"), ("user_rows", "ann")]
+
+
+def test_events_nobody_listens_to_cost_one_read_and_no_write(world: World) -> None:
+    # given: somebody listens, but to others
+    world.stream.listen("c1", user_id="bob")
+    world.publish()
+    world.stream.reads.clear()
+    for number in range(30):
+        world.stream.write(f"o{number}", 1, 2)
+
+    report = world.publish()
+
+    assert world.stream.reads == [("look", "")]
+    assert report.events_published == 0
+
+
+def test_listener_that_has_all_before_is_served_without_reading_the_order(world: World) -> None:
+    world.stream.listen("c1", order_id="o1")
+    world.publish()
+    world.stream.reads.clear()
+
+    for seq in (1, 2, 3):
+        world.stream.write("o1", seq)
+        world.publish()
+
+    assert world.gateway.seqs("c1") == [1, 2, 3]
+    assert reads_of(world) == [("look", ""), ("order_listeners", "o1")] * 3
+
+
+def test_cold_start_serves_a_listener_that_has_all_before_without_reading_the_order(
+    world: World,
+) -> None:
+    world.stream.listen("c1", order_id="o1")
+    world.stream.listen("c2", user_id="ann")
+    world.publish()
+    world.stream.write("o1", 1)
+    world.publish()
+    world.start_cold()
+    world.stream.reads.clear()
+
+    world.stream.write("o1", 2)
+    world.publish()
+
+    assert "order_rows" not in dict(world.stream.reads)
+    assert world.gateway.seqs("c1") == world.gateway.seqs("c2") == [1, 2]
+
+
+def test_late_listener_and_one_that_is_not_are_served_from_one_read(world: World) -> None:
+    world.stream.listen("c1", order_id="o1")
+    world.stream.listen("c2", order_id="o1")
+    world.publish()
+    world.gateway.scripts["c2"] = [TIMED_OUT, DELIVERED]
+    world.stream.write("o1", 1)
+    world.publish()
+    world.stream.reads.clear()
+
+    world.stream.write("o1", 2)
+    late = [each for each in world.stream.take_records() if "NewImage" in each["dynamodb"]]
+    world.publisher.publish(late)
+
+    assert world.gateway.seqs("c1") == world.gateway.seqs("c2") == [1, 2]
+    assert [read for read in world.stream.reads if read[0] == "order_rows"] == [
+        ("order_rows", "o1")
+    ]
+
+
+def test_event_that_fills_a_gap_brings_the_one_that_waited_for_it(world: World) -> None:
+    # given: the second event came before the first, and its record is gone
+    world.stream.listen("c1", order_id="o1")
+    world.publish()
+    world.stream.write("o1", 2)
+    world.publish()
+    assert world.gateway.seqs("c1") == []
+
+    world.stream.write("o1", 1)
+    world.publish()
+
+    assert world.gateway.seqs("c1") == [1, 2]
+
+
+@pytest.mark.parametrize("attribute", ["pk", "sk", "event", "userId", "timestamp"])
+def test_image_that_lacks_something_is_not_used(world: World, attribute: str) -> None:
+    world.stream.listen("c1", order_id="o1")
+    world.publish()
+    world.stream.write("o1", 1)
+    records = world.stream.take_records()
+    for each in records:
+        each["dynamodb"].get("NewImage", {}).pop(attribute, None)
+
+    world.publisher.publish(records)
+
+    assert world.gateway.seqs("c1") == [1]
+
+
+def test_image_of_another_event_is_not_used(world: World) -> None:
+    world.stream.listen("c1", order_id="o1")
+    world.stream.write("o2", 1)
+    world.publish()
+    world.stream.write("o2", 2)
+    (stranger,) = world.stream.take_records()
+    world.stream.write("o1", 1)
+    records = world.stream.take_records()
+    for each in records:
+        each["dynamodb"]["NewImage"] = stranger["dynamodb"]["NewImage"]
+
+    world.publisher.publish(records)
+
+    assert world.gateway.inbox["c1"][1:] == [{"orderId": "o1", "seq": 1}]
+
+
+def test_replay_to_a_user_stream_is_not_repeated_by_a_cold_environment(world: World) -> None:
+    for order_id in ("o1", "o2"):
+        world.stream.write(order_id, 1, 2)
+    world.publish()
+    world.stream.listen("c1", user_id="ann")
+    world.publish()
+    assert not world.stream.partitions["order#o1"].cursors
+
+    world.start_cold()
+    world.stream.write("o1", 3)
+    world.publish()
+
+    assert world.gateway.seqs("c1", "o1") == [1, 2, 3]
+
+
+def test_replay_in_pieces_is_not_repeated_by_cold_environments(world: World) -> None:
+    for number in range(50):
+        world.stream.write(f"o{number}", *range(1, 11))
+    world.publish()
+
+    def briskly() -> PostOutcome:
+        world.clock.advance(0.02)
+        return DELIVERED
+
+    world.gateway.scripts["c1"] = briskly
+    world.stream.listen("c1", user_id="ann")
+    for _ in range(20):
+        world.publish()
+        world.start_cold()
+
+    assert all(world.gateway.seqs("c1", f"o{number}") == list(range(1, 11)) for number in range(50))
+
+
+def test_subscription_renewed_for_ever_leaves_no_cursor_behind(world: World) -> None:
+    world.stream.write("o1", 1)
+    world.publish()
+    for _ in range(50):
+        world.stream.listen("c1", order_id="o1")
+        world.stream.listen("c2", user_id="ann")
+        world.publish_all()
+    world.stream.write("o1", 2)
+    world.publish()
+
+    assert len(world.stream.partitions["order#o1"].cursors) == 2
+    assert world.gateway.seqs("c1")[-1] == world.gateway.seqs("c2")[-1] == 2
+
+
+def test_cursors_of_very_many_listeners_are_bounded(world: World) -> None:
+    for number in range(MOST_CURSORS + 50):
+        world.stream.listen(f"c{number}", order_id="o1")
+    world.publish()
+
+    world.stream.write("o1", 1)
+    report = world.publish()
+
+    assert report.events_published == MOST_CURSORS + 50
+    assert len(world.stream.partitions["order#o1"].cursors) == MOST_CURSORS
+
+
+def test_mark_of_listeners_goes_once_nobody_has_listened_for_a_while(world: World) -> None:
+    world.stream.listen("c1", order_id="o1")
+    world.stream.listen("c2", user_id="ann")
+    world.publish()
+    world.stream.forget_connection("c1")
+    world.stream.forget_connection("c2")
+    world.stream.write("o1", 1)
+    world.publish()
+    assert world.stream.partitions["order#o1"].listened_ms is not None
+
+    world.clock.advance(DESERTED_AFTER_MS / 1000 + 1)
+    world.stream.write("o1", 2)
+    world.publish()
+    world.stream.reads.clear()
+    world.stream.write("o1", 3)
+    world.publish()
+
+    assert world.stream.reads == [("look", "")]
+    world.stream.listen("c3", user_id="ann")
+    world.publish()
+    world.stream.write("o1", 4)
+    world.publish()
+    assert world.gateway.seqs("c3") == [1, 2, 3, 4]
+
+
+def test_mark_of_listeners_that_cannot_be_deleted_fails_nothing(world: World) -> None:
+    world.stream.listen("c1", order_id="o1")
+    world.publish()
+    world.stream.forget_connection("c1")
+    world.clock.advance(DESERTED_AFTER_MS / 1000 + 1)
+    world.stream.unavailable = {"forget_listened"}
+    world.stream.write("o1", 1)
+
+    assert world.publish().failed == set()
 
 
 def test_new_subscriber_does_not_have_others_served(world: World) -> None:
@@ -698,6 +924,85 @@ def test_slow_listener_does_not_delay_the_others() -> None:
     assert all(gateway.seqs(f"quick{number}") == [1] for number in range(40))
 
 
+def test_hundreds_of_hanging_listeners_do_not_delay_the_others() -> None:
+    # given: real threads, and listeners that hang, three times as many as post at once
+    clock = FakeClock()
+    stream, gateway = FakeStream(clock), FakeGateway()
+    others_served = threading.Event()
+    served: list[str] = []
+    waited_in_vain: list[str] = []
+
+    def hang() -> PostOutcome:
+        if not others_served.wait(PATIENCE_SECONDS):
+            waited_in_vain.append("a post")
+        return TIMED_OUT
+
+    def deliver() -> PostOutcome:
+        served.append("")
+        if len(served) >= 20:
+            others_served.set()
+        return DELIVERED
+
+    stream.write("o1", 1)
+    for number in range(200):
+        stream.listen(f"a{number}", order_id="o1")
+        gateway.scripts[f"a{number}"] = hang
+    for number in range(20):
+        stream.listen(f"b{number}", order_id="o1")
+        gateway.scripts[f"b{number}"] = deliver
+
+    # when
+    Publisher(stream, gateway, clock, timing=Timing()).publish(stream.take_records())
+
+    # then: the others are served while all of those hang
+    assert waited_in_vain == []
+    assert all(gateway.seqs(f"b{number}") == [1] for number in range(20))
+
+
+def test_invocation_ends_although_thousands_hang(world: World) -> None:
+    for number in range(2_000):
+        world.stream.listen(f"c{number}", order_id="o1")
+    world.publish()
+
+    def hang() -> PostOutcome:
+        world.clock.advance(1)
+        return TIMED_OUT
+
+    for number in range(2_000):
+        world.gateway.scripts[f"c{number}"] = hang
+    world.stream.write("o1", 1)
+    started = world.clock.timer()
+    report = world.publish()
+
+    assert world.clock.timer() - started < 2.5
+    assert report.connections_put_off == 2_000
+    world.gateway.scripts.clear()
+    world.publish_all()
+    assert all(world.gateway.seqs(f"c{number}") == [1] for number in range(2_000))
+
+
+def test_those_put_off_come_after_the_events_of_others(world: World) -> None:
+    for connection_id in ("c1", "c2"):
+        world.stream.listen(connection_id, order_id="o1")
+    world.stream.listen("c3", order_id="o2")
+    world.publish()
+
+    def hang() -> PostOutcome:
+        world.clock.advance(1)
+        return TIMED_OUT
+
+    world.gateway.scripts["c1"] = hang
+    world.stream.write("o1", 1)
+    world.publish()
+    assert world.gateway.seqs("c2") == []
+    world.gateway.posts.clear()
+
+    world.stream.write("o2", 1)
+    world.publish()
+
+    assert world.gateway.posts == ["c3", "c2", "c1"]
+
+
 def test_posts_to_one_connection_stay_in_order_with_real_threads() -> None:
     clock = FakeClock()
     stream, gateway = FakeStream(clock), FakeGateway()
@@ -718,7 +1023,7 @@ def test_unreadable_order_fails_alone_and_is_served_later(world: World) -> None:
     world.stream.listen("c1", order_id="o1")
     world.stream.listen("c2", order_id="o2")
     world.publish()
-    world.stream.unavailable = {("order_rows", "o1")}
+    world.stream.unavailable = {("order_rows", "o1"), ("order_listeners", "o1")}
     world.stream.write("o1", 1)
     world.stream.write("o2", 1)
     records = world.stream.take_records()
@@ -733,8 +1038,41 @@ def test_unreadable_order_fails_alone_and_is_served_later(world: World) -> None:
     assert world.gateway.seqs("c2", "o2") == [1]
 
 
+def test_look_that_fails_fails_the_orders_it_was_for(world: World) -> None:
+    world.stream.listen("c1", order_id="o1")
+    world.publish()
+    world.stream.unavailable = {"look"}
+    world.stream.write("o1", 1)
+    records = world.stream.take_records()
+
+    assert world.publisher.publish(records).failed == {"order#o1"}
+
+    world.stream.unavailable = set()
+    assert world.publisher.publish(records).failed == set()
+    assert world.gateway.seqs("c1") == [1]
+
+
+def test_late_order_that_cannot_be_read_fails_alone(world: World) -> None:
+    world.stream.write("o1", 1)
+    world.publish()
+    world.stream.listen("c1", user_id="ann")
+    world.stream.take_records()
+    world.stream.write("o1", 2)
+    world.stream.write("o2", 1)
+    world.stream.unavailable = {("order_rows", "o1")}
+    records = world.stream.take_records()
+
+    assert world.publisher.publish(records).failed == {"order#o1"}
+
+    assert world.gateway.seqs("c1", "o2") == [1]
+    world.stream.unavailable = set()
+    world.publisher.publish(records)
+    assert world.gateway.seqs("c1", "o1") == [1, 2]
+
+
 def test_unreadable_user_fails_the_order_but_serves_its_own_listeners(world: World) -> None:
     world.stream.listen("c1", order_id="o1")
+    world.stream.listen("c2", user_id="ann")
     world.publish()
     world.stream.unavailable = {"user_rows"}
     world.stream.write("o1", 1)

@@ -1,5 +1,7 @@
 """Whatever happens on the way, each client first hears of the events in order, and of all."""
 
+from collections.abc import Callable
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -8,12 +10,15 @@ from tests.support.order_stream_fakes import FakeClock, FakeGateway, FakeStream,
 from order_engine.streaming.ports import PostOutcome
 from order_engine.streaming.posting import Timing
 from order_engine.streaming.publisher import Publisher
+from order_engine.streaming.rows import Topic
 
 ORDERS = ("o1", "o2", "o3")
 CLIENTS = ("ann1", "ann2", "ann3")
 EVENTS = 5
 FAILURES = (PostOutcome.TIMED_OUT, PostOutcome.UNAVAILABLE)
 OPERATIONS = (
+    "look",
+    "order_listeners",
     "order_rows",
     "user_rows",
     "recent_orders",
@@ -25,6 +30,7 @@ OPERATIONS = (
     "remove_wakes",
     "wake_again",
     "forget_connection",
+    "forget_listened",
 )
 
 order_ids = st.sampled_from(ORDERS)
@@ -40,6 +46,10 @@ class Client:
         self.after_seq = after_seq
         self.connections: list[str] = []
         self.answers_gone = 0
+
+    @property
+    def topic(self) -> Topic:
+        return Topic(self.order_id, "ann" if self.order_id is None else None)
 
     @property
     def wanted(self) -> dict[str, int]:
@@ -70,6 +80,7 @@ class Delivery(RuleBasedStateMachine):
         self.clients: dict[str, Client] = {}
         self.failing_posts: list[PostOutcome] = []
         self.publishers: list[Publisher] = []
+        self.under_way: list[Callable[[], None]] = []
 
     @initialize()
     def start(self) -> None:
@@ -107,13 +118,28 @@ class Delivery(RuleBasedStateMachine):
         order_id=st.none() | order_ids,
         after_seq=st.integers(0, 3),
         answers_gone=st.integers(0, 8),
+        is_slow=st.booleans(),
     )
-    def subscribe(self, name: str, order_id: str | None, after_seq: int, answers_gone: int) -> None:
+    def subscribe(
+        self, name: str, order_id: str | None, after_seq: int, answers_gone: int, is_slow: bool
+    ) -> None:
+        """Subscribe at once, or mark the topic as listened to first and subscribe later."""
         if name not in self.clients:
             client = self.clients[name] = Client(name, order_id, after_seq)
-            self.connect(client, answers_gone)
+            if is_slow:
+                self.stream.mark_listened(client.topic, self.clock.now())
+                self.under_way.append(lambda: self.connect(client, answers_gone, is_marked=True))
+            else:
+                self.connect(client, answers_gone)
 
-    def connect(self, client: Client, answers_gone: int = 0) -> None:
+    @rule()
+    def end_what_is_under_way(self) -> None:
+        """End it within the seconds that Lambda leaves it."""
+        under_way, self.under_way = self.under_way, []
+        for end in under_way:
+            end()
+
+    def connect(self, client: Client, answers_gone: int = 0, *, is_marked: bool = False) -> None:
         """Open a connection, which answers 410 a few times until its handshake is over."""
         connection_id = f"{client.name}-{len(client.connections)}"
         client.answers_gone = answers_gone
@@ -132,16 +158,36 @@ class Delivery(RuleBasedStateMachine):
         self.stream.listen(
             connection_id,
             order_id=client.order_id,
-            user_id="ann" if client.order_id is None else None,
+            user_id=client.topic.user_id,
             after_seq=0 if client.order_id is None else after_seq,
             connecting=True,
+            is_marked=is_marked,
         )
 
     @rule()
     def reconnect_the_closed(self) -> None:
         for client in self.clients.values():
-            if client.connections[-1] in self.gateway.disconnected:
+            if client.connections and client.connections[-1] in self.gateway.disconnected:
                 self.connect(client)
+
+    @rule(name=clients)
+    def leave_and_come_back(self, name: str) -> None:
+        client = self.clients.get(name)
+        if self.leave(client) and client is not None:
+            self.connect(client)
+
+    @rule(name=clients)
+    def leave_for_good(self, name: str) -> None:
+        if self.leave(self.clients.get(name)):
+            del self.clients[name]
+
+    def leave(self, client: Client | None) -> bool:
+        if client is None or not client.connections:
+            return False
+        if "forget_connection" in self.stream.unavailable:
+            return False
+        self.stream.forget_connection(client.connections[-1])
+        return True
 
     @rule(data=st.data(), environment=st.integers(0, 1))
     def publish(self, data: st.DataObject, environment: int) -> None:
@@ -180,9 +226,14 @@ class Delivery(RuleBasedStateMachine):
     @rule(seconds=st.integers(1, 11))
     def let_time_pass(self, seconds: int) -> None:
         # Handshakes are over by then: API Gateway does not wait for 30 s.
+        self.end_what_is_under_way()
         for client in self.clients.values():
             client.answers_gone = 0
         self.clock.advance(seconds)
+
+    @rule()
+    def let_minutes_pass(self) -> None:
+        self.let_time_pass(100)
 
     def sort_records(self) -> None:
         for record in self.stream.take_records():
@@ -204,6 +255,7 @@ class Delivery(RuleBasedStateMachine):
     def teardown(self) -> None:
         """End all failures, empty the outbox, and find everything delivered."""
         self.failing_posts, self.stream.unavailable = [], set()
+        self.end_what_is_under_way()
         last = {}
         for order_id in ORDERS:
             last[order_id] = max(self.stream.partitions[f"order#{order_id}"].events, default=0)
@@ -226,4 +278,4 @@ class Delivery(RuleBasedStateMachine):
 
 
 TestDelivery = Delivery.TestCase
-TestDelivery.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestDelivery.settings = settings(max_examples=600, stateful_step_count=40, deadline=None)

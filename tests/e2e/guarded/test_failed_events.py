@@ -45,7 +45,7 @@ def test_unreadable_record_does_not_hold_up_the_events_behind_it(lab: Lab) -> No
 
 
 def test_events_that_cannot_be_published_end_in_the_queue_and_later_ones_do_not(lab: Lab) -> None:
-    cannot_read = Grant("PublishRole", "ReadEventsAndSubscriptions", "dynamodb:Query")
+    cannot_read = Grant("PublishRole", "LookForListeners", "dynamodb:BatchGetItem")
     with lab.giving_records_up_after(2):
         # when
         with lab.without([cannot_read]):

@@ -226,6 +226,14 @@ def reads_events(lab: Lab) -> bool:
     return not published(lab, known_order(lab), "event#0000000001").failed
 
 
+def looks_for_listeners(lab: Lab) -> bool:
+    row = lab.row(f"order#{known_order(lab)}", "event#0000000001")
+    assert row is not None
+    keys = {"pk": row["pk"], "sk": row["sk"]}
+    record = {"eventName": "INSERT", "dynamodb": {"Keys": keys, "NewImage": row}}
+    return not lab.invoke("PublishFunction", {"Records": [record]}).failed
+
+
 def posts_to_connections(lab: Lab) -> bool:
     order = lab.place(resting_body())
     with lab.listening(order["wsUrl"]) as listener:
@@ -457,6 +465,7 @@ PROBES: dict[Grant, Probe] = {
     Grant("WebSocketRole", "WriteSubscriptions", "dynamodb:BatchWriteItem"): connects,
     Grant("WebSocketRole", "FindRowsOfConnection", "dynamodb:Query"): disconnects,
     Grant("PublishRole", "ReadEventsAndSubscriptions", "dynamodb:Query"): reads_events,
+    Grant("PublishRole", "LookForListeners", "dynamodb:BatchGetItem"): looks_for_listeners,
     Grant("PublishRole", "KeepSubscriptions", "dynamodb:UpdateItem"): notes_greetings,
     Grant("PublishRole", "KeepSubscriptions", "dynamodb:DeleteItem"): removes_subscriptions,
     Grant("PublishRole", "KeepSubscriptions", "dynamodb:BatchWriteItem"): saves_cursors,

@@ -52,7 +52,11 @@ class Lane:
 
 @dataclass(slots=True)
 class Delivery:
-    """What one connection is to get in one invocation, and how far that came."""
+    """What one connection is to get in one invocation, and how far that came.
+
+    ``is_live`` tells that something has just happened for it: it was not only put off before.
+    ``replayed`` has, by subscription to all orders of a user, how far orders of its beginning came.
+    """
 
     connection_id: str
     lanes: dict[str, Lane] = field(default_factory=dict)
@@ -61,8 +65,10 @@ class Delivery:
     queue: deque[Lane] = field(default_factory=deque)
     halt: Halt | None = None
     is_open: bool = False
+    is_live: bool = False
     posts: int = 0
     seconds: float = 0.0
+    replayed: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def subscriptions(self) -> dict[str, Subscription]:
@@ -71,6 +77,11 @@ class Delivery:
         for lane in self.lanes.values():
             found |= lane.subscriptions
         return found
+
+    @property
+    def is_failing(self) -> bool:
+        """Tell whether posts to it have timed out before."""
+        return any(item.failing_since_ms is not None for item in self.subscriptions.values())
 
     @property
     def origins_left(self) -> set[str]:

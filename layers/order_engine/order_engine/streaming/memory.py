@@ -1,6 +1,9 @@
 """What an execution environment remembers of its deliveries."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
+
+from order_engine.streaming.rows import Subscription
 
 REMEMBERED_CURSORS = 100_000
 
@@ -15,6 +18,19 @@ class Memory:
     def cursor(self, subscription_id: str, order_id: str) -> int:
         """Return the highest ``seq`` posted to a subscription, 0 when none is remembered."""
         return self._cursors.get((subscription_id, order_id), 0)
+
+    def reached(self, subscription: Subscription, order_id: str, stored: Mapping[str, int]) -> int:
+        """Return the highest ``seq`` known to be posted, or that a subscription starts after.
+
+        ``stored`` has the cursors that were written down.
+        """
+        key = subscription.subscription_id
+        return max(
+            subscription.after_seq,
+            subscription.replayed.get(order_id, 0),
+            stored.get(key, 0),
+            self.cursor(key, order_id),
+        )
 
     def advance(self, subscription_id: str, order_id: str, seq: int) -> None:
         """Note that the events up to ``seq`` have been posted."""

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -19,16 +20,26 @@ LANES_PER_CONNECTION = 4
 RETRY_DELAYS_SECONDS = (0.05, 0.1, 0.2, 0.35)
 """Waits between the tries of a post: together less than the second that others may be delayed."""
 
+POST_THREADS = 64
+MOST_POST_THREADS = 320
+STUCK_AFTER_SECONDS = 0.25
+"""So many posts go out at once; one that has not come back for so long lets another one begin
+beside it, up to the most. Each thread keeps a connection, and Lambda allows 1,024 files."""
+
 SLOW_AFTER_SECONDS = 1.0
 SLOW_POST_SECONDS = 0.25
 LONGEST_SECONDS = 5.0
 """A connection whose posts are slow is put off to the next invocation after ``SLOW_AFTER_SECONDS``,
-any other after ``LONGEST_SECONDS``: its backlog must not hold up the shard."""
+and so is one that nothing was posted to yet, when others are slow or hang; any other after
+``LONGEST_SECONDS``: its backlog must not hold up the shard."""
 
 HOPELESS_FAILURES = 16
 HOPELESS_PAUSE_SECONDS = 1.0
 """After so many failures without one success the rest of the invocation's posts are put off, and
 the next invocation a little, too: it is the management API that does not serve."""
+
+
+type _Work = Callable[[Delivery], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +67,12 @@ class Posting:
         self._threads = threads
         self._report = report
         self._changed = threading.Condition()
+        self._waiting: deque[tuple[_Work, Delivery]] = deque()
         self._running = 0
+        self._in_flight: dict[int, float] = {}
+        self._is_beginning = False
+        self._limit = POST_THREADS
+        self._has_hung = False
         self._bugs: list[BaseException] = []
         self._start = self._timing.timer()
         self._delivered = 0
@@ -71,7 +87,9 @@ class Posting:
             else:
                 self._submit_lanes(delivery)
         with self._changed:
-            self._changed.wait_for(lambda: self._running == 0)
+            while self._running or self._waiting:
+                self._changed.wait(STUCK_AFTER_SECONDS)
+                self._make_room()
         if self._bugs:
             raise self._bugs[0]
         self._report.posts_failed += self._failed
@@ -109,18 +127,27 @@ class Posting:
                 delivery.halt = Halt.NOT_REACHED
             if delivery.halt is not None:
                 return False
-            started = self._timing.timer()
-            outcome = self._gateway.post(delivery.connection_id, message)
-            delivery.seconds += self._timing.timer() - started
+            outcome, seconds = self._post_once(delivery.connection_id, message)
+            delivery.seconds += seconds
             delivery.posts += 1
             if outcome is PostOutcome.DELIVERED:
                 self._delivered += 1
                 delivery.is_open = True
                 return True
+            self._has_hung |= outcome is PostOutcome.TIMED_OUT
             self._halt(delivery, outcome, last=delay is None)
             if delay is not None and delivery.halt is None:
                 self._timing.sleep(delay)
         return False
+
+    def _post_once(self, connection_id: str, message: str) -> tuple[PostOutcome, float]:
+        started, thread = self._timing.timer(), threading.get_ident()
+        self._in_flight[thread] = started
+        try:
+            outcome = self._gateway.post(connection_id, message)
+        finally:
+            del self._in_flight[thread]
+        return outcome, self._timing.timer() - started
 
     def _halt(self, delivery: Delivery, outcome: PostOutcome, *, last: bool) -> None:
         if outcome is PostOutcome.GONE:
@@ -141,9 +168,13 @@ class Posting:
 
     def _is_too_slow(self, delivery: Delivery) -> bool:
         elapsed = self._timing.timer() - self._start
-        if elapsed < SLOW_AFTER_SECONDS or not delivery.posts:
+        if elapsed < SLOW_AFTER_SECONDS:
             return False
-        return elapsed > LONGEST_SECONDS or delivery.seconds / delivery.posts > SLOW_POST_SECONDS
+        if elapsed > LONGEST_SECONDS:
+            return True
+        if not delivery.posts:
+            return self._has_hung
+        return delivery.seconds / delivery.posts > SLOW_POST_SECONDS
 
     def _delay_ms(self, lane: Lane, event: StoredEvent) -> float | None:
         if event.seq not in lane.fresh or event.timestamp is None:
@@ -161,10 +192,33 @@ class Posting:
             if delay_ms is not None:
                 self._report.delays_ms.append(delay_ms)
 
-    def _submit(self, work: Callable[[Delivery], None], delivery: Delivery) -> None:
+    def _submit(self, work: "_Work", delivery: Delivery) -> None:
         with self._changed:
-            self._running += 1
-        self._threads.submit(work, delivery).add_done_callback(self._finish)
+            self._waiting.append((work, delivery))
+            self._begin()
+
+    def _begin(self) -> None:
+        """Begin what waits, as far as there is room; holds the lock."""
+        if self._is_beginning:
+            return  # An executor that works at once gets here again from within.
+        self._is_beginning = True
+        try:
+            while self._waiting and self._running < self._limit:
+                self._running += 1
+                work, delivery = self._waiting.popleft()
+                self._threads.submit(work, delivery).add_done_callback(self._finish)
+        finally:
+            self._is_beginning = False
+
+    def _make_room(self) -> None:
+        """Let others begin beside those that have not come back; holds the lock."""
+        now = self._timing.timer()
+        in_flight = self._in_flight.copy().values()
+        stuck = sum(now - started >= STUCK_AFTER_SECONDS for started in in_flight)
+        if stuck and self._waiting:
+            self._has_hung |= stuck >= POST_THREADS
+            self._limit = min(POST_THREADS + stuck, MOST_POST_THREADS)
+            self._begin()
 
     def _finish(self, future: Future[None]) -> None:
         with self._changed:
@@ -172,5 +226,6 @@ class Posting:
             error = future.exception()
             if error is not None:
                 self._bugs.append(error)
-            if self._running == 0:
+            self._begin()
+            if not self._running:
                 self._changed.notify_all()

@@ -58,6 +58,8 @@ class Subscription:
     ``greeting`` is the JSON message that goes out before anything else, ``None`` once it has gone
     out. ``connecting_since_ms`` is set for a row written by ``$connect``: until the handshake is
     over, the connection cannot be posted to. ``failing_since_ms`` is when posts began to time out.
+    ``replayed`` tells, of a subscription to all orders of a user, how far each order had been sent
+    when the subscription began.
     """
 
     partition_key: str
@@ -67,6 +69,7 @@ class Subscription:
     greeting: str | None = None
     connecting_since_ms: int | None = None
     failing_since_ms: int | None = None
+    replayed: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_of_user(self) -> bool:
@@ -85,10 +88,11 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class OrderRows:
-    """Show everything that the stream holds about one order.
+    """Show what the stream holds about one order.
 
     ``cursors`` maps subscription ids to the highest ``seq`` known to be delivered; it may lag
     behind, never run ahead. ``wake_keys`` are the sort keys of rows that only woke ``publish``.
+    ``events`` may be those of a batch only, for subscribers who have got all that came before.
     """
 
     order_id: str
@@ -106,6 +110,38 @@ class UserRows:
     user_id: str
     subscriptions: tuple[Subscription, ...] = ()
     wake_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Show who listens to one order, and the sort keys of rows that only woke ``publish``."""
+
+    subscriptions: tuple[Subscription, ...] = ()
+    wake_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OrderLook:
+    """Tell what a look at an order finds, without its events.
+
+    ``listened_ms`` is when somebody last began to listen to it, ``None`` when nobody does.
+    ``has_more`` tells whether the event after the last known one is written already.
+    """
+
+    listened_ms: int | None = None
+    cursors: Mapping[str, int] = field(default_factory=dict)
+    has_more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """Tell what one look at many orders and users finds.
+
+    ``users`` has the users whose orders somebody listens to, with when one last began to.
+    """
+
+    orders: Mapping[str, OrderLook] = field(default_factory=dict)
+    users: Mapping[str, int] = field(default_factory=dict)
 
 
 def subscribed_message(topic: Topic, after_seq: int, request_id: Any = None) -> dict[str, Any]:

@@ -49,6 +49,10 @@ class Rows(Protocol):
         """Write down a connection and its first subscription."""
         ...
 
+    def connections_of(self, user_id: str, but: str, now: datetime) -> int:
+        """Count a user's connections besides one."""
+        ...
+
     def connection_and_owner(
         self, connection_id: str, order_id: str | None
     ) -> tuple[Connection | None, str | None]:

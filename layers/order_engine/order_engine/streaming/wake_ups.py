@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from order_engine.streaming.report import Report
-from order_engine.streaming.rows import OrderRows, Subscription, UserRows
+from order_engine.streaming.rows import OrderRows, StoredEvent, Subscription, UserRows
 
 logger = logging.getLogger(__name__)
 
@@ -19,12 +19,15 @@ class WakeUp:
 
     ``everyone``: an event was written. ``newcomers``: these connections subscribed here.
     ``retries``: these could not be served before. ``fresh``: the events in this batch.
+    ``images``: those of them that their records show, with ``user_id``, whose order it is.
     """
 
     everyone: bool = False
     newcomers: set[str] = field(default_factory=set)
     retries: set[str] = field(default_factory=set)
     fresh: set[int] = field(default_factory=set)
+    images: dict[int, StoredEvent] = field(default_factory=dict)
+    user_id: str | None = None
 
     @property
     def connections(self) -> set[str]:
@@ -35,6 +38,11 @@ class WakeUp:
     def concerns_users(self) -> bool:
         """Tell whether subscribers to all orders of a user are concerned, too."""
         return self.everyone or bool(self.retries)
+
+    @property
+    def shows_all(self) -> bool:
+        """Tell whether the records show all that those need who have got what came before."""
+        return self.everyone and not self.connections and self.images.keys() == self.fresh
 
 
 def read_wake_ups(records: Iterable[Mapping[str, Any]], report: Report) -> dict[str, WakeUp]:
@@ -61,11 +69,27 @@ def read_wake_ups(records: Iterable[Mapping[str, Any]], report: Report) -> dict[
             wake_up = wake_ups.setdefault(key, WakeUp())
             wake_up.everyone = True
             wake_up.fresh.add(seq)
+            _add_image(wake_up, record["dynamodb"].get("NewImage"), key, sort_key)
         elif sort_key.startswith("conn#"):
             wake_up = wake_ups.setdefault(key, WakeUp())
             connection_id, _, again = sort_key.removeprefix("conn#").partition("#")
             (wake_up.retries if again else wake_up.newcomers).add(connection_id)
     return wake_ups
+
+
+def _add_image(wake_up: WakeUp, image: Any, key: str, sort_key: str) -> None:
+    """Keep the event that a record shows; one that it does not show will be read."""
+    try:
+        if (image["pk"]["S"], image["sk"]["S"]) != (key, sort_key):
+            return
+        body, user_id = image["event"]["S"], image["userId"]["S"]
+        timestamp = image["timestamp"]["S"]
+    except (KeyError, TypeError):
+        return
+    if body and user_id:
+        seq = int(sort_key.removeprefix("event#"))
+        wake_up.images[seq] = StoredEvent(seq, body, timestamp)
+        wake_up.user_id = user_id
 
 
 def concerned(

@@ -1,17 +1,19 @@
-"""Events and owners: what the writers of events write, and what ``publish`` reads of it."""
+"""Events: what their writers write, and what ``publish`` reads of it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from itertools import batched
 from typing import TYPE_CHECKING
 
 from order_engine.adapters.dynamodb.keys import (
     CURSORS_KEY,
-    OWNER_KEY,
+    LISTENED_KEY,
     Item,
+    event_key,
     key,
     number,
+    numbers_of,
     optional_number,
     optional_text,
     text,
@@ -19,7 +21,15 @@ from order_engine.adapters.dynamodb.keys import (
 from order_engine.adapters.dynamodb.subscriptions import sort_in
 from order_engine.adapters.dynamodb.table import Table
 from order_engine.clock import timestamp_text
-from order_engine.streaming.rows import OrderRows, StoredEvent, Subscription, UserRows
+from order_engine.streaming.rows import (
+    Listeners,
+    Looks,
+    OrderLook,
+    OrderRows,
+    StoredEvent,
+    Subscription,
+    UserRows,
+)
 
 if TYPE_CHECKING:
     from order_engine.domain.events import OrderEvent
@@ -37,10 +47,9 @@ class Events(Table):
     def append(self, events: Sequence["OrderEvent"]) -> None:
         """Write events; writing one again changes nothing.
 
-        An order's first event takes its owner's rows along, in one transaction: whoever sees the
-        event can be told who may see it, and a subscriber to all of the user's orders that came
-        too late for the event itself finds the order by the user's row. Raises
-        ``StreamUnavailable``.
+        Each event is one write. An order's first event takes the order's place in the list of the
+        user's orders along, in one transaction: a subscriber to all of the user's orders that came
+        too late for the event finds the order there. Raises ``StreamUnavailable``.
         """
         items = [item for event in events for item in _rows_of(event)]
         for chunk in batched(items, MAX_TRANSACTION_ITEMS):
@@ -50,10 +59,42 @@ class Events(Table):
                 self._transact([self._put(item) for item in chunk])
 
     def announce(self, order: "Order", events: Sequence["OrderEvent"]) -> None:
-        """Write a new order's owner and first events; raise ``StreamUnavailable``."""
+        """Write a new order's first events; raise ``StreamUnavailable``."""
         if not any(event.seq == 1 for event in events):
             raise ValueError(f"order {order.order_id} is announced without its first event")
         self.append(events)
+
+    def look(self, last_seqs: Mapping[str, int], user_ids: Collection[str]) -> Looks:
+        """Find out in one read, however many orders a user has, whether anybody listens.
+
+        ``last_seqs`` has, for each order, the last event that is known. A read takes 100 keys:
+        three for each order, one for each user.
+        """
+        keys = [key(f"user#{user_id}", LISTENED_KEY) for user_id in user_ids]
+        for order_id, seq in last_seqs.items():
+            partition_key = f"order#{order_id}"
+            keys += [key(partition_key, LISTENED_KEY), key(partition_key, CURSORS_KEY)]
+            keys.append(event_key(order_id, seq + 1))
+        items = self._get(keys, "pk, sk, listenedMs, cursors")
+        return Looks(
+            {
+                order_id: OrderLook(
+                    _listened_ms(items, f"order#{order_id}"),
+                    numbers_of(items.get((f"order#{order_id}", CURSORS_KEY), {}), "cursors"),
+                    (f"order#{order_id}", f"event#{seq + 1:010d}") in items,
+                )
+                for order_id, seq in last_seqs.items()
+            },
+            {
+                user_id: listened_ms
+                for user_id in user_ids
+                if (listened_ms := _listened_ms(items, f"user#{user_id}")) is not None
+            },
+        )
+
+    def order_listeners(self, order_id: str) -> Listeners:
+        """Read the subscriptions to an order, consistently, and none of its events."""
+        return self._listeners(f"order#{order_id}")
 
     def order_rows(self, order_id: str) -> OrderRows:
         """Read all that the stream holds about an order, consistently."""
@@ -71,19 +112,21 @@ class Events(Table):
                     user_id = user_id or optional_text(item, "userId")
             elif sort_key.startswith("conn#"):
                 sort_in(item, subscriptions, wake_keys)
-            elif sort_key == OWNER_KEY:
-                user_id = optional_text(item, "userId")
             elif sort_key == CURSORS_KEY:
-                cursors = _cursors(item)
+                cursors = numbers_of(item, "cursors")
         return OrderRows(order_id, user_id, events, tuple(subscriptions), cursors, tuple(wake_keys))
 
     def user_rows(self, user_id: str) -> UserRows:
         """Read the subscriptions to all orders of a user, consistently."""
+        listeners = self._listeners(f"user#{user_id}")
+        return UserRows(user_id, listeners.subscriptions, listeners.wake_keys)
+
+    def _listeners(self, partition_key: str) -> Listeners:
         subscriptions: list[Subscription] = []
         wake_keys: list[str] = []
-        for item in self._partition(f"user#{user_id}", "conn#"):
+        for item in self._partition(partition_key, "conn#"):
             sort_in(item, subscriptions, wake_keys)
-        return UserRows(user_id, tuple(subscriptions), tuple(wake_keys))
+        return Listeners(tuple(subscriptions), tuple(wake_keys))
 
     def recent_orders(self, user_id: str, limit: int) -> list[str]:
         """Return the ids of a user's newest orders, oldest first."""
@@ -91,7 +134,7 @@ class Events(Table):
             "query",
             TableName=self._table,
             KeyConditionExpression="pk = :pk AND begins_with(sk, :prefix)",
-            ExpressionAttributeValues={":pk": text(f"user#{user_id}"), ":prefix": text("order#")},
+            ExpressionAttributeValues={":pk": text(f"orders#{user_id}"), ":prefix": text("order#")},
             ConsistentRead=True,
             ScanIndexForward=False,
             Limit=limit,
@@ -104,25 +147,19 @@ def _rows_of(event: "OrderEvent") -> list[Item]:
     # Everything is a function of the event, the expiry too: writing it again is no change, and
     # DynamoDB puts no record of it into the stream.
     expiry = number(int((event.timestamp + EVENT_LIFETIME).timestamp()))
-    partition_key = f"order#{event.order_id}"
     moment = timestamp_text(event.timestamp)
     rows: list[Item] = []
     if event.seq == 1:
-        rows += [
+        rows.append(
             {
-                **key(partition_key, OWNER_KEY),
-                "userId": text(event.user_id),
-                "expiresAtEpoch": expiry,
-            },
-            {
-                **key(f"user#{event.user_id}", f"order#{moment}#{event.order_id}"),
+                **key(f"orders#{event.user_id}", f"order#{moment}#{event.order_id}"),
                 "orderId": text(event.order_id),
                 "expiresAtEpoch": expiry,
-            },
-        ]
+            }
+        )
     rows.append(
         {
-            **key(partition_key, f"event#{event.seq:010d}"),
+            **event_key(event.order_id, event.seq),
             "event": text(json.dumps(event.to_json_dict(), separators=(",", ":"))),
             "seq": number(event.seq),
             "orderId": text(event.order_id),
@@ -143,7 +180,6 @@ def _stored_event(item: Item) -> StoredEvent | None:
     return StoredEvent(int(seq), body, optional_text(item, "timestamp"))
 
 
-def _cursors(item: Item) -> dict[str, int]:
-    stored: Item = item.get("cursors", {}).get("M", {})
-    cursors = {name: optional_number(stored, name) for name in stored}
-    return {name: seq for name, seq in cursors.items() if seq is not None}
+def _listened_ms(items: Mapping[tuple[str, str], Item], partition_key: str) -> int | None:
+    item = items.get((partition_key, LISTENED_KEY))
+    return None if item is None else optional_number(item, "listenedMs") or 0

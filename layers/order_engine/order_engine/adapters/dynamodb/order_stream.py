@@ -3,13 +3,15 @@
 ==========================  ==============================  =======================================
 pk                          sk                              holds
 ==========================  ==============================  =======================================
-``order#<orderId>``         ``event#<seq, 10 digits>``      an event, exactly as clients get it
-``order#<orderId>``         ``owner``                       who may subscribe
+``order#<orderId>``         ``event#<seq, 10 digits>``      an event, exactly as clients get it;
+                                                            the first one tells the owner
 ``order#<orderId>``         ``conn#<connectionId>``         a subscription to the order
 ``order#<orderId>``         ``cursors``                     what was delivered, per subscription
 ``user#<userId>``           ``conn#<connectionId>``         a subscription to all the user's orders
-``user#<userId>``           ``order#<time>#<orderId>``      the user's orders, for replay
 either                      ``conn#<id>#again#<nonce>``     wakes ``publish`` for one connection
+either                      ``listened``                    that somebody listens, and since when
+``orders#<userId>``         ``order#<time>#<orderId>``      the user's orders, for replay
+``connections#<userId>``    ``connection#<connectionId>``   the user's connections, to be counted
 ``connection#<id>``         ``connection``                  who has connected
 ``ticket#<digest>``         ``ticket``                      a stream ticket
 ==========================  ==============================  =======================================

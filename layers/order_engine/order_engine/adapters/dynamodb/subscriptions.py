@@ -2,18 +2,20 @@
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from order_engine.adapters.dynamodb.keys import (
-    OWNER_KEY,
+    LISTENED_KEY,
     Item,
     connection_expiry,
     connection_key,
+    event_key,
     key,
     milliseconds,
     number,
+    numbers_of,
     optional_number,
     optional_text,
     text,
@@ -52,7 +54,19 @@ class Subscriptions(Table):
         if connection.order_id is not None:
             row["orderId"] = text(connection.order_id)
         items = [row]
+        if connection.user_id:
+            items.append(
+                {
+                    **key(
+                        f"connections#{connection.user_id}",
+                        f"connection#{connection.connection_id}",
+                    ),
+                    "connectionId": text(connection.connection_id),
+                    "expiresAtEpoch": expiry,
+                }
+            )
         if topic is not None:
+            self._mark_listened(topic, now)
             subscription = _subscription_item(
                 connection.connection_id,
                 topic,
@@ -64,6 +78,18 @@ class Subscriptions(Table):
             subscription["connectingSinceMs"] = number(milliseconds(now))
             items.append(subscription)
         self._write_batch([{"PutRequest": {"Item": item}} for item in items])
+
+    def connections_of(self, user_id: str, but: str, now: datetime) -> int:
+        """Count a user's connections besides one, consistently; raise ``StreamUnavailable``.
+
+        Those whose ``$disconnect`` never came count until API Gateway must have closed them.
+        """
+        items = self._partition(f"connections#{user_id}", "connection#")
+        return sum(
+            item["sk"]["S"] != f"connection#{but}"
+            and (optional_number(item, "expiresAtEpoch") or 0) > now.timestamp()
+            for item in items
+        )
 
     def connection_user(self, connection_id: str) -> str | None:
         """Return the user on whose behalf a connection may act, ``None`` when there is none.
@@ -83,19 +109,17 @@ class Subscriptions(Table):
         """Return a connection and an order's owner, each ``None`` when there is no such row."""
         keys = [connection_key(connection_id)]
         if order_id is not None:
-            keys.append(key(f"order#{order_id}", OWNER_KEY))
+            keys.append(event_key(order_id, 1))
         items = self._get(keys)
-        row = items.get((f"connection#{connection_id}", "connection"))
-        owner = items.get((f"order#{order_id}", OWNER_KEY))
+        row = items.pop((f"connection#{connection_id}", "connection"), None)
         connection = row and Connection(
             connection_id, row["userId"]["S"], optional_text(row, "orderId")
         )
-        return connection or None, owner["userId"]["S"] if owner else None
+        return connection or None, _owner(items.values())
 
     def owner_of(self, order_id: str) -> str | None:
         """Return the user whose order it is, ``None`` for an order that is not known (yet)."""
-        items = self._get([key(f"order#{order_id}", OWNER_KEY)])
-        return next((item["userId"]["S"] for item in items.values()), None)
+        return _owner(self._get([event_key(order_id, 1)], "pk, sk, userId").values())
 
     def subscribe_connection(
         self,
@@ -142,6 +166,7 @@ class Subscriptions(Table):
             },
         }
         put = self._put(item, ConditionExpression="attribute_not_exists(pk)")
+        self._mark_listened(topic, now)
         try:
             self._transact([put, {"Update": count_up}])
         except ConditionsRefusedError as refused:
@@ -188,6 +213,20 @@ class Subscriptions(Table):
         self._write_batch([{"DeleteRequest": {"Key": key(*row)}} for row in sorted(keys)])
         return len(keys)
 
+    def _mark_listened(self, topic: Topic, now: datetime) -> None:
+        # Before the subscription itself: one that nobody is told of would hear nothing.
+        mark = {
+            **key(topic.partition_key, LISTENED_KEY),
+            "listenedMs": number(milliseconds(now)),
+            "expiresAtEpoch": connection_expiry(now),
+        }
+        self._call("put_item", TableName=self._table, Item=mark)
+
+
+def _owner(items: Iterable[Item]) -> str | None:
+    """Return whose order it is, as its first event tells, if that is there."""
+    return next((item["userId"]["S"] for item in items), None)
+
 
 def _subscription_item(
     connection_id: str,
@@ -233,5 +272,6 @@ def sort_in(item: Item, subscriptions: list[Subscription], wake_keys: list[str])
             greeting=optional_text(item, "greeting"),
             connecting_since_ms=optional_number(item, "connectingSinceMs"),
             failing_since_ms=optional_number(item, "failingSinceMs"),
+            replayed=numbers_of(item, "replayed"),
         )
     )

@@ -13,6 +13,7 @@ from order_engine.adapters.dynamodb.keys import Item, text
 from order_engine.errors import StreamUnavailable
 
 MAX_BATCH_ITEMS = 25
+MAX_BATCH_KEYS = 100
 MAX_BATCH_ATTEMPTS = 5
 MAX_TRANSACTION_ATTEMPTS = 6
 
@@ -76,9 +77,22 @@ class Table:
             raise StreamUnavailable(f"{operation}: {error}") from error
         return answer
 
-    def _get(self, keys: Sequence[Item]) -> dict[tuple[str, str], Item]:
+    def _get(
+        self, keys: Sequence[Item], attributes: str | None = None
+    ) -> dict[tuple[str, str], Item]:
         found: dict[tuple[str, str], Item] = {}
-        request = {self._table: {"Keys": list(keys), "ConsistentRead": True}}
+        for chunk in batched(keys, MAX_BATCH_KEYS):
+            found |= self._get_chunk(chunk, attributes)
+        return found
+
+    def _get_chunk(
+        self, keys: Sequence[Item], attributes: str | None
+    ) -> dict[tuple[str, str], Item]:
+        found: dict[tuple[str, str], Item] = {}
+        wanted: dict[str, Any] = {"Keys": list(keys), "ConsistentRead": True}
+        if attributes is not None:
+            wanted["ProjectionExpression"] = attributes
+        request = {self._table: wanted}
         for _ in range(MAX_BATCH_ATTEMPTS):
             answer = self._call("batch_get_item", RequestItems=request)
             for item in answer["Responses"].get(self._table, []):
@@ -131,6 +145,16 @@ class Table:
                 time.sleep(random.uniform(0.01, 0.05) * 2**attempt)  # noqa: S311
             else:
                 return
+
+    def _delete_if(self, key: Item, condition: str, values: Mapping[str, Any]) -> None:
+        with suppress(ConditionsRefusedError):
+            self._call(
+                "delete_item",
+                TableName=self._table,
+                Key=key,
+                ConditionExpression=condition,
+                ExpressionAttributeValues=dict(values),
+            )
 
     def _update(
         self, key: Item, expression: str, condition: str, values: Mapping[str, Any]
