@@ -1,12 +1,15 @@
 """WebSocket routes: connect, subscribe, unsubscribe, ping, disconnect."""
 
 import json
+from http import HTTPStatus
 from typing import Any
 
 from order_engine import bootstrap
 from order_engine.telemetry import Telemetry
 
 telemetry = Telemetry()
+
+RETRY_AFTER_SECONDS = 60
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
@@ -29,7 +32,10 @@ def connect(connection_id: str, parameters: dict[str, str | None]) -> dict[str, 
     status, refusal = bootstrap.subscriptions().connect(connection_id, parameters)
     order_id = parameters.get("orderId")
     telemetry.logger.info("connect", order_id=order_id, status=status, refusal=refusal)
-    return {"statusCode": status}
+    answer: dict[str, Any] = {"statusCode": status}
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        answer["headers"] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return answer
 
 
 def disconnect(connection_id: str) -> dict[str, Any]:

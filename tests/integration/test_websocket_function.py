@@ -96,6 +96,43 @@ def test_connect_without_parameters_is_let_in(start: Callable[..., Any]) -> None
     assert start()(connect_with()) == {"statusCode": 200}
 
 
+def test_connection_above_the_users_number_is_refused_for_a_while(
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONNECTIONS_PER_USER", "2")
+    invoke = start()
+
+    def connect(connection_id: str, **parameters: str) -> dict[str, Any]:
+        event = connect_with(**parameters)
+        event["requestContext"]["connectionId"] = connection_id
+        answer: dict[str, Any] = invoke(event)
+        return answer
+
+    assert [connect(name, userId="ann") for name in ("c1", "c2")] == [{"statusCode": 200}] * 2
+    refused = connect("c3", userId="ann")
+    assert refused == {"statusCode": 429, "headers": {"Retry-After": "60"}}
+    # then: neither others, nor the nameless, nor one whose handshake Lambda repeats are refused
+    assert connect("c2", userId="ann") == {"statusCode": 200}
+    assert connect("c4", userId="bob") == {"statusCode": 200}
+    assert [connect(name) for name in ("c5", "c6", "c7")] == [{"statusCode": 200}] * 3
+    # then: one that leaves makes room
+    leave = sample("websocket-disconnect")
+    leave["requestContext"]["connectionId"] = "c1"
+    invoke(leave)
+    assert connect("c3", userId="ann") == {"statusCode": 200}
+
+
+def test_without_a_number_connections_are_not_limited(
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, stream: OrderStream
+) -> None:
+    monkeypatch.setenv("CONNECTIONS_PER_USER", "0")
+    invoke = start()
+    for number in range(101):
+        event = connect_with(userId="ann")
+        event["requestContext"]["connectionId"] = f"c{number}"
+        assert invoke(event) == {"statusCode": 200}
+
+
 def test_connect_to_no_uuid_is_refused(start: Callable[..., Any]) -> None:
     assert start()(connect_with(orderId="42")) == {"statusCode": 400}
 

@@ -16,10 +16,13 @@ OTHER = "7e7e7e7e-0000-4000-8000-000000000001"
 class Clients:
     """Speak for WebSocket clients."""
 
-    def __init__(self, *, caller_required: bool) -> None:
+    def __init__(self, *, caller_required: bool, most_connections: int | None = None) -> None:
         self.stream = FakeStream(FakeClock())
         self.subscriptions = Subscriptions(
-            self.stream, self.stream.clock, caller_required=caller_required
+            self.stream,
+            self.stream.clock,
+            caller_required=caller_required,
+            most_connections=most_connections,
         )
 
     def connect(self, **parameters: str) -> int:
@@ -191,6 +194,36 @@ def test_ticket_of_a_user_subscribes_to_all_their_orders_when_asked(closed_stack
 def test_bad_parameters_do_not_use_the_ticket_up(closed_stack: Clients) -> None:
     assert closed_stack.connect(ticket="ann's", orderId="no-uuid") == 400
     assert closed_stack.connect(ticket="ann's", orderId=ORDER) == 200
+
+
+# The number of a user's connections
+
+
+def test_tickets_of_a_user_open_so_many_connections_and_no_more() -> None:
+    clients = Clients(caller_required=True, most_connections=2)
+    clients.stream.keep_tickets({f"t{n}": Ticket("ann", ORDER if n else None) for n in range(3)})
+
+    statuses = [clients.subscriptions.connect(f"c{n}", {"ticket": f"t{n}"})[0] for n in range(3)]
+
+    assert statuses == [200, 200, 429]
+    assert "c2" not in clients.stream.connections
+
+
+def test_connections_that_must_have_ended_do_not_count() -> None:
+    clients = Clients(caller_required=False, most_connections=1)
+    assert clients.subscriptions.connect("c1", {"userId": "ann"})[0] == 200
+    assert clients.subscriptions.connect("c2", {"userId": "ann"})[0] == 429
+
+    clients.stream.clock.advance(3 * 3600)
+
+    assert clients.subscriptions.connect("c2", {"userId": "ann"})[0] == 200
+
+
+def test_connections_that_cannot_be_counted_are_refused_for_now() -> None:
+    clients = Clients(caller_required=False, most_connections=1)
+    clients.stream.unavailable = {"connections_of"}
+
+    assert clients.subscriptions.connect("c1", {"userId": "ann"})[0] == 503
 
 
 # Messages

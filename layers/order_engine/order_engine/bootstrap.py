@@ -301,8 +301,12 @@ def subscriptions() -> "Subscriptions":
     """Return the service behind the WebSocket routes."""
     from order_engine.streaming.subscriptions import Subscriptions
 
+    settings = _settings(WebSocketSettings)
     return Subscriptions(
-        stream(), clock, caller_required=_settings(WebSocketSettings).caller_required
+        stream(),
+        clock,
+        caller_required=settings.caller_required,
+        most_connections=settings.connections_per_user or None,
     )
 
 

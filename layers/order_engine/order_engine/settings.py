@@ -76,8 +76,9 @@ class VenueSettings(EnvironmentModel):
 
 
 class WebSocketSettings(EnvironmentModel):
-    """What only the websocket function is told."""
+    """What only the websocket function is told; 0 connections are no limit."""
 
+    connections_per_user: int = Field(default=100, ge=0)
     caller_required: bool = False
 
 

@@ -459,6 +459,7 @@ PROBES: dict[Grant, Probe] = {
     Grant("VenueRole", "KeepLedger", "dynamodb:PutItem"): sends_transactions,
     Grant("VenueRole", "KeepLedger", "dynamodb:GetItem"): looks_transactions_up,
     Grant("WebSocketRole", "ReadConnections", "dynamodb:BatchGetItem"): subscribes,
+    Grant("WebSocketRole", "CountConnections", "dynamodb:Query"): connects,
     Grant("WebSocketRole", "WriteSubscriptions", "dynamodb:PutItem"): subscribes,
     Grant("WebSocketRole", "WriteSubscriptions", "dynamodb:UpdateItem"): subscribes,
     Grant("WebSocketRole", "WriteSubscriptions", "dynamodb:DeleteItem"): unsubscribes,

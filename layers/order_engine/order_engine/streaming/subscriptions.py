@@ -102,12 +102,21 @@ class Subscriptions:
 
     With ``caller_required``, a connection needs a ticket and sees only its user's orders; the
     orders of others do not exist for it. Without, anyone sees any order whose id they know.
+    A user may have ``most_connections`` at once, and as many as wanted when that is ``None``.
     """
 
-    def __init__(self, rows: Rows, clock: Clock, *, caller_required: bool) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        clock: Clock,
+        *,
+        caller_required: bool,
+        most_connections: int | None = None,
+    ) -> None:
         self._rows = rows
         self._clock = clock
         self._caller_required = caller_required
+        self._most_connections = most_connections
 
     def connect(
         self, connection_id: str, parameters: Mapping[str, str | None]
@@ -120,6 +129,7 @@ class Subscriptions:
         """
         try:
             connection, topic, after_seq = self._admit(connection_id, parameters)
+            self._check_number(connection)
             self._rows.register_connection(connection, topic, after_seq, self._clock.now())
         except _ConnectRefusedError as refused:
             return refused.status, str(refused)
@@ -151,6 +161,15 @@ class Subscriptions:
         if order_id is not None:
             return connection, Topic(order_id=order_id), after_seq
         return connection, None if user_id is None else Topic(user_id=user_id), 0
+
+    def _check_number(self, connection: Connection) -> None:
+        """Refuse one connection too many of a user; the nameless are not one user."""
+        most, user_id = self._most_connections, connection.user_id
+        if most is None or not user_id:
+            return
+        now = self._clock.now()
+        if self._rows.connections_of(user_id, connection.connection_id, now) >= most:
+            raise _ConnectRefusedError(429, f"the user has {most} connections already")
 
     def _redeem(self, ticket: str | None) -> Ticket | None:
         if not ticket:
