@@ -81,6 +81,7 @@ class Delivery(RuleBasedStateMachine):
         self.failing_posts: list[PostOutcome] = []
         self.publishers: list[Publisher] = []
         self.under_way: list[Callable[[], None]] = []
+        self.opened = 0
 
     @initialize()
     def start(self) -> None:
@@ -141,7 +142,8 @@ class Delivery(RuleBasedStateMachine):
 
     def connect(self, client: Client, answers_gone: int = 0, *, is_marked: bool = False) -> None:
         """Open a connection, which answers 410 a few times until its handshake is over."""
-        connection_id = f"{client.name}-{len(client.connections)}"
+        self.opened += 1
+        connection_id = f"{client.name}-{self.opened}"
         client.answers_gone = answers_gone
 
         def post() -> PostOutcome:
