@@ -428,20 +428,17 @@ def resting_order(engine: Engine, user: str) -> Json:
     return {**order, "status": "open", "seq": 1000}  # beyond its true events
 
 
-def test_cancel_is_not_offered_once_the_api_knows_no_such_route(
+def test_order_that_waits_shows_how_many_go_before(
     open_console: OpenConsole, resting_order: Json, user: str
 ) -> None:
+    waiting = {**resting_order, "status": "pending", "queue": {"ahead": 12}, "events": []}
+
     def answer_for_the_api(console: Console) -> None:
-        console.answer("GET", "/api/orders", 200, {"orders": [resting_order], "nextCursor": None})
-        unknown = problem(405, "METHOD_NOT_ALLOWED", "There is GET.")
-        console.answer("DELETE", f"/api/orders/{resting_order['orderId']}", 405, unknown)
+        console.answer("GET", f"/api/orders/{waiting['orderId']}", 200, waiting)
 
     with open_console(user, answer_for_the_api) as console:
-        page = console.page
-        page.locator("#rows [data-cancel]").click()
-        expect(page.locator("[data-cancel]")).to_have_count(0)
-
-        expect(page.locator("#orders-message")).to_contain_text("does not cancel")
+        console.page.evaluate("id => { location.hash = id; }", waiting["orderId"])
+        expect(console.page.locator("#life-quotes")).to_have_text("12 orders before yours.")
 
 
 def test_canceled_order_is_shown_as_canceled(

@@ -1,6 +1,6 @@
 // The parts put together: who trades, the live stream, the order on display.
 
-import { BASE, EngineApi, Problem } from "console/api.js";
+import { BASE, EngineApi } from "console/api.js";
 import { byId, partOf, setText, showMessage } from "console/elements.js";
 import { amountText } from "console/format.js";
 import { OrderLife } from "console/life.js";
@@ -21,7 +21,6 @@ const userEntry = partOf("user", HTMLInputElement);
 const tokenEntry = partOf("token", HTMLInputElement);
 
 let access = ""; // "open" or "authenticated", once the API has said it
-let canCancelOrders = true;
 /** @type {AbortController | null} */
 let shownRequest = null;
 let shownPoll = 0;
@@ -99,7 +98,7 @@ orderStream.addEventListener("message", (event) => {
 function takeEvent(event) {
   const order = orderTable.apply(event) ?? orderTable.order(event.orderId) ?? orderLife.order;
   if (event.orderId !== orderLife.orderId || event.seq <= orderLife.lastSeq) return;
-  if (!order || !orderLife.add(event, order, canCancelOrders)) {
+  if (!order || !orderLife.add(event, order)) {
     showOrder(event.orderId); // an event is missing in between
     return;
   }
@@ -114,7 +113,6 @@ function takeEvent(event) {
 
 const orderTable = new OrderTable(engineApi, {
   owner: ownUser,
-  canCancel: () => canCancelOrders,
   onCancel: cancelOrder,
   onDenied: askForToken,
 });
@@ -130,7 +128,7 @@ async function showOrder(orderId) {
     const { events, ...shown } = body;
     const order = orderTable.put(shown);
     const now = Date.parse(headers.get("Date") ?? "") || 0;
-    orderLife.show(order, events, now, canCancelOrders);
+    orderLife.show(order, events, now);
     titlePage();
     if (isFinal(events.at(-1)?.status)) orderStream.unwatch();
     else orderStream.watch(orderId, () => orderLife.lastSeq);
@@ -144,11 +142,12 @@ async function showOrder(orderId) {
   pollShownOrder();
 }
 
-/** Without a stream, look at the order on display every so often until it is final. */
+/** Look at the order on display every so often: while it waits, and without a stream. */
 function pollShownOrder() {
   clearTimeout(shownPoll);
   const { order } = orderLife;
-  if (!order || isFinal(order.status) || orderStream.state === "live") return;
+  if (!order || isFinal(order.status)) return;
+  if (orderStream.state === "live" && !order.queue) return;
   shownPoll = setTimeout(() => {
     if (document.visibilityState === "visible") showOrder(order.orderId);
     else pollShownOrder();
@@ -184,15 +183,7 @@ async function cancelOrder(orderId) {
     if (orderId === orderLife.orderId) showOrder(orderId);
   } catch (caught) {
     const error = ofRequest(caught);
-    const isOfOrder = error instanceof Problem && error.code === "ORDER_NOT_FOUND";
-    const isNoRoute = error.status === 405 || (error.status === 404 && !isOfOrder);
-    if (isNoRoute) {
-      canCancelOrders = false;
-      byId("cancel").hidden = true;
-      orderTable.redraw();
-    }
-    const text = isNoRoute ? "This engine does not cancel orders yet." : troubleText(error);
-    showMessage(message, "error", text);
+    showMessage(message, "error", troubleText(error));
   }
 }
 

@@ -70,6 +70,7 @@ export interface Order extends Outcome {
   amountIn: string;
   slippageBps: number;
   maxRetries: number;
+  priority: number;
   attempt: number;
   quotes: Quote[];
   limitPrice: string | null;
@@ -78,6 +79,8 @@ export interface Order extends Outcome {
   createdAt: string;
   updatedAt: string;
   warnings?: string[];
+  /** While the order waits for its turn. */
+  queue?: { ahead: number } | null;
 }
 
 export interface OrderEvent extends Outcome {

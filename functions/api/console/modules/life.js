@@ -19,6 +19,7 @@ import { timelineRow } from "console/timeline.js";
 /** @typedef {import("./elements.js").Child} Child */
 
 const TICK_MS = 200;
+const MOST_AHEAD = 1000; // the engine counts no further
 
 export class OrderLife {
   #panel = byId("life");
@@ -59,9 +60,8 @@ export class OrderLife {
    * @param {Order} order
    * @param {OrderEvent[]} events
    * @param {number} now
-   * @param {boolean} canCancel
    */
-  show(order, events, now, canCancel) {
+  show(order, events, now) {
     const isOther = order.orderId !== this.orderId;
     if (isOther) {
       this.#list.replaceChildren();
@@ -72,7 +72,7 @@ export class OrderLife {
     this.#order = order;
     if (events.length > this.#events.length) this.#events = [...events];
     this.#anchorAt(now);
-    this.#render(order, canCancel);
+    this.#render(order);
     if (isOther) this.#reveal(order);
   }
 
@@ -88,14 +88,13 @@ export class OrderLife {
    *
    * @param {OrderEvent} event
    * @param {Order} order
-   * @param {boolean} canCancel
    */
-  add(event, order, canCancel) {
+  add(event, order) {
     if (event.seq !== this.lastSeq + 1) return false;
-    this.#order = order;
+    this.#order = { ...order, queue: null }; // whoever moves waits no more
     this.#events.push(event);
     this.#anchorAt(Date.parse(event.timestamp));
-    this.#render(order, canCancel);
+    this.#render(order);
     this.#announce(event);
     return true;
   }
@@ -122,9 +121,8 @@ export class OrderLife {
 
   /**
    * @param {Order} order
-   * @param {boolean} canCancel
    */
-  #render(order, canCancel) {
+  #render(order) {
     this.#panel.hidden = false;
     byId("no-life").hidden = true;
     setText(this.#heading, `${amountText(order.amountIn)} ${order.tokenIn} → ${order.tokenOut}`);
@@ -132,7 +130,7 @@ export class OrderLife {
     setText(byId("life-type"), order.type);
     renderIds(order);
     renderVerdict(order);
-    byId("cancel").hidden = !(canCancel && isCancelable(order.status));
+    byId("cancel").hidden = !isCancelable(order.status);
     for (const event of this.#events.slice(this.#list.children.length)) {
       this.#list.append(timelineRow(event, order));
     }
@@ -231,8 +229,20 @@ function renderRoute(order) {
   const isDecided = order.quotes.length > 0;
   const waiting = isFinal(order.status)
     ? "The order never got a quote."
-    : "The venues’ quotes appear here.";
+    : (placeText(order) ?? "The venues’ quotes appear here.");
   target.replaceChildren(...(isDecided ? cards : [element("p", { class: "hint" }, waiting)]));
+}
+
+/**
+ * Say how many orders go before one that waits for its turn.
+ *
+ * @param {Order} order
+ */
+function placeText({ queue }) {
+  if (!queue) return null;
+  if (queue.ahead === 0) return "Yours is the next order.";
+  const number = queue.ahead < MOST_AHEAD ? String(queue.ahead) : `${MOST_AHEAD} or more`;
+  return `${number} ${queue.ahead === 1 ? "order" : "orders"} before yours.`;
 }
 
 /**
@@ -249,6 +259,7 @@ function outcomeFacts(order) {
     ["At least", order.minAmountOut && `${amountText(order.minAmountOut)} ${unit}`],
     ["Slippage allowed", `${Number(order.slippageBps) / 100} %`],
     ["Slippage realized", order.realizedSlippageBps && slippageText(order.realizedSlippageBps)],
+    ["Priority", order.priority ? `${order.priority} among your own` : null],
     ["Attempts", order.attempt ? `${order.attempt} of ${order.maxRetries + 1}` : null],
     ["Fires on", order.trigger && triggerText(order.trigger, order)],
     ["Expires", order.expiresAt && clockText(order.expiresAt)],

@@ -54,7 +54,6 @@ export class OrderTable {
   #isLoaded = false;
   #hasFailed = false;
   #selected = "";
-  #canCancel;
   #onDenied;
 
   /**
@@ -63,14 +62,12 @@ export class OrderTable {
    * @param {EngineApi} api
    * @param {object} surroundings
    * @param {() => string | null} surroundings.owner
-   * @param {() => boolean} surroundings.canCancel
    * @param {(orderId: string) => void} surroundings.onCancel
    * @param {() => void} surroundings.onDenied
    */
-  constructor(api, { owner, canCancel, onCancel, onDenied }) {
+  constructor(api, { owner, onCancel, onDenied }) {
     this.#api = api;
     this.#owner = owner;
-    this.#canCancel = canCancel;
     this.#onDenied = onDenied;
     for (const type of Object.keys(TABLES.orderTypes)) {
       byId("order-types").append(new Option(capitalized(type), type));
@@ -298,7 +295,7 @@ export class OrderTable {
   #fill(row, orderId) {
     const order = this.#known.get(orderId);
     if (!order) return;
-    const canCancel = this.#canCancel() && isCancelable(order.status);
+    const canCancel = isCancelable(order.status);
     const version = `${order.seq} ${order.updatedAt} ${canCancel}`;
     if (row.dataset.version === version) return;
     const isUpdate = row.dataset.version !== undefined;

@@ -281,6 +281,7 @@ export class Ticket {
       amountIn: text("amountIn"),
       slippageTolerance: tolerance && fractionOfPercent(tolerance),
       maxRetries: wholeNumber(text("maxRetries")),
+      priority: wholeNumber(text("priority")),
     };
     for (const { part, isShown } of this.#parts) {
       if (isShown) addTerms(order, part);
