@@ -29,22 +29,30 @@ DATABASE_FUNCTION_MS = 400
 OTHER_FUNCTION_MS = 250
 WORKER_END_SECONDS = 5
 
-# Events that a function answers without changing anything, by its logical id.
-HARMLESS_EVENTS: Mapping[str, dict[str, Any]] = {
-    "ApiFunction": {
+
+def _request(method: str, path: str) -> dict[str, Any]:
+    """Return an HTTP request without a body, as the gateway hands it to a function."""
+    return {
         "version": "2.0",
-        "routeKey": "GET /api/health",
-        "rawPath": "/api/health",
+        "routeKey": f"{method} {path}",
+        "rawPath": path,
         "rawQueryString": "",
         "headers": {},
         "requestContext": {
-            "http": {"method": "GET", "path": "/api/health", "sourceIp": "127.0.0.1"},
+            "http": {"method": method, "path": path, "sourceIp": "127.0.0.1"},
             "requestId": "cold-start",
-            "routeKey": "GET /api/health",
+            "routeKey": f"{method} {path}",
             "stage": "$default",
         },
         "isBase64Encoded": False,
-    },
+    }
+
+
+# Events that a function answers without changing anything, by its logical id.
+HARMLESS_EVENTS: Mapping[str, dict[str, Any]] = {
+    "PagesFunction": _request("GET", "/api/health"),
+    "ApiFunction": _request("GET", "/api/orders"),
+    "SubmitFunction": _request("POST", "/api/orders"),
     "LifecycleFunction": {
         "action": "route",
         "orderId": "00000000-0000-4000-8000-000000000000",

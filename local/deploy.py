@@ -71,6 +71,10 @@ def laptop_parameters(
         "Runtime": python_runtime(),
         "Architecture": architecture(),
         "BundleDependencies": "true" if bundle_dependencies else "false",
+        # Each is a process here, half a second of a processor when it starts: no more than keep the
+        # processors busy, but as many as clients may send at once, for what finds none is refused.
+        "SubmitConcurrency": "64",
+        "LifecycleConcurrency": str(max(8, 5 * (os.cpu_count() or 1))),
     }
 
 

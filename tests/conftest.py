@@ -1,6 +1,5 @@
 """Fixtures shared by every kind of test; nothing starts before a test asks for it."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,6 @@ from tests.support.postgres import KnownSecret, Orders
 from local.postgres import embedded_postgres
 from order_engine.adapters.postgres.connection import connect
 from order_engine.adapters.postgres.migrate import migrate
-from order_engine.domain.statuses import FINAL_STATUSES
-
-LEFT_BY_A_TEST = json.dumps(
-    {"code": "INTERNAL", "detail": "left by a test", "retryable": False, "attempt": 0}
-)
 
 
 @pytest.fixture(scope="session")
@@ -49,12 +43,5 @@ def database(database_url: str) -> Iterator[psycopg.Connection[dict[str, Any]]]:
 
 @pytest.fixture
 def nobody_at_rest(database: psycopg.Connection[dict[str, Any]]) -> None:
-    """End what earlier tests left at rest or in flight; the schema itself would not allow it."""
-    with database.transaction():
-        database.execute("ALTER TABLE orders DISABLE TRIGGER guard_order_update")
-        database.execute(
-            "UPDATE orders SET status = 'failed', failure = %s::jsonb WHERE type <> 'market'"
-            " AND status <> ALL(%s)",
-            [LEFT_BY_A_TEST, sorted(FINAL_STATUSES)],
-        )
-        database.execute("ALTER TABLE orders ENABLE TRIGGER guard_order_update")
+    """Forget the orders of earlier tests, of which some rest, wait or are in flight."""
+    database.execute("TRUNCATE orders, order_events")

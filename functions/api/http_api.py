@@ -11,9 +11,14 @@ from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 from aws_lambda_powertools.utilities.data_classes.common import BaseProxyEvent
 
-from order_engine.api.problems import PROBLEM_CONTENT_TYPE, RETRY_AFTER_SECONDS, problem_of
+from order_engine.api.problems import (
+    PROBLEM_CONTENT_TYPE,
+    RETRY_AFTER_SECONDS,
+    limit_headers,
+    problem_of,
+)
 from order_engine.api.requests import field_errors, refusal
-from order_engine.errors import ProblemCode, Rejected, Retryable
+from order_engine.errors import ProblemCode, Rejected, Retryable, TooMany
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -41,6 +46,9 @@ class HttpApi(APIGatewayHttpResolver):
 
 def answer_with_problems(app: HttpApi) -> None:
     """Register what answers each kind of error."""
+
+    def too_many(error: TooMany) -> Response[str]:
+        return _answer(app, error, limit_headers(error))
 
     def rejected(error: Rejected) -> Response[str]:
         return _answer(
@@ -71,6 +79,7 @@ def answer_with_problems(app: HttpApi) -> None:
         logger.error("unexpected error", exc_info=error)
         return _answer(app, error)
 
+    app.exception_handler(TooMany)(too_many)
     app.exception_handler(Rejected)(rejected)
     app.exception_handler(RequestValidationError)(invalid_parameters)
     app.exception_handler(NotFoundError)(no_such_route)
@@ -95,7 +104,13 @@ app = HttpApi(
     # For where no gateway answers for CORS; one that does replaces these headers.
     cors=CORSConfig(
         allow_headers=["Idempotency-Key"],
-        expose_headers=["Location", "Idempotency-Replayed", "Retry-After"],
+        expose_headers=[
+            "Location",
+            "Idempotency-Replayed",
+            "Retry-After",
+            "RateLimit",
+            "RateLimit-Policy",
+        ],
         max_age=86400,
     ),
     enable_validation=True,

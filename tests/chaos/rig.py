@@ -31,7 +31,9 @@ Json = dict[str, Any]
 # costs half a second of processor time.
 PARAMETERS: Mapping[str, str] = {
     **PROFILE,
-    "ApiConcurrency": "6",
+    "SubmitConcurrency": "6",
+    "ApiConcurrency": "4",
+    "PagesConcurrency": "2",
     "LifecycleConcurrency": "8",
     "VenueConcurrency": "5",
     "PublishConcurrency": "2",
@@ -41,7 +43,9 @@ PARAMETERS: Mapping[str, str] = {
 }
 UPDATE_SECONDS = 30.0
 FUNCTIONS_BEHIND_PROXY = (
+    "SubmitFunction",
     "ApiFunction",
+    "PagesFunction",
     "LifecycleFunction",
     "RaydiumFunction",
     "MeteoraFunction",

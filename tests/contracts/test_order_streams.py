@@ -118,11 +118,6 @@ def test_events_written_again_are_no_insertion(kind: Kind, order_id: str) -> Non
     assert kind.stream.recent_orders("ann", 5) == [order_id]
 
 
-def test_announcing_without_a_first_event_is_a_bug(stream: Stream, order_id: str) -> None:
-    with pytest.raises(ValueError, match="without its first event"):
-        stream.announce(event(order_id, 2), [event(order_id, 2)])  # type: ignore[arg-type]
-
-
 def test_recent_orders_are_the_newest_by_their_first_event_oldest_first(stream: Stream) -> None:
     # given: orders whose first events are written in another order than they happened
     order_ids = [str(uuid4()) for _ in range(5)]

@@ -138,6 +138,12 @@ def _api_module() -> Iterator[ModuleType]:
 
 
 @pytest.fixture
+def own_database(nobody_at_rest: None, database_url: str) -> str:
+    """A database where no other test's orders wait, hold slots or count as recent."""
+    return database_url
+
+
+@pytest.fixture
 def order_services(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """The AWS services that an order needs; yields the function's environment."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
@@ -161,7 +167,7 @@ def order_services(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
             "ORDER_STREAM_TABLE": STREAM_TABLE,
             "STATE_MACHINE_ARN": machine["stateMachineArn"],
             # The tests share a database, and few of their orders ever leave `pending`.
-            "ADMISSION_LIMIT": "0",
+            "ORDER_SLOTS": "0",
             "WEBSOCKET_URL": "wss://stream.example.com/live",
             "CALLER_REQUIRED": "false",
             "MOCK_SEED": "42",

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.support.engine_parts import lifecycle_of
 from tests.support.postgres import Orders
 
 from order_engine.api.queries import OrderQueries
@@ -17,11 +18,11 @@ from order_engine.clock import SystemClock
 from order_engine.domain.events import OrderEvent
 from order_engine.domain.failures import FailureCode
 from order_engine.domain.orders import ExecutionTerms, Order, OrderTerms, SwapTransaction
-from order_engine.domain.statuses import OrderStatus
 from order_engine.errors import Rejected, StreamUnavailable
-from order_engine.execution.acceptance import Acceptance, Admission
+from order_engine.execution.acceptance import Acceptance
 from order_engine.execution.lifecycle import Lifecycle, Step
 from order_engine.execution.messages import LandedSwap
+from order_engine.execution.turns import Turns
 from order_engine.venues.contract import (
     Built,
     NoRoute,
@@ -43,9 +44,6 @@ class RecordingStream:
         if self.away:
             raise StreamUnavailable("away")
         self.events.extend(events)
-
-    def announce(self, order: Order, events: Sequence[OrderEvent]) -> None:
-        self.append(events)
 
     def statuses(self) -> list[str]:
         return [event.status.value for event in self.events]
@@ -147,8 +145,10 @@ def engine(orders: Orders) -> Engine:
         orders,
         stream,
         executions,
-        Lifecycle(orders, stream, SystemClock()),
-        Acceptance(orders, stream, executions, {}, SystemClock(), lambda: str(uuid.uuid4())),
+        lifecycle_of(orders, stream, executions),
+        Acceptance(
+            orders, stream, Turns(orders, executions), {}, SystemClock(), lambda: str(uuid.uuid4())
+        ),
     )
 
 
@@ -349,10 +349,11 @@ def test_equal_requests_in_parallel_store_one_order_and_start_one_execution(
     starts = RecordingStarter()
 
     def post(_: int) -> str:
+        own_orders = another_repository()
         acceptance = Acceptance(
-            another_repository(),
+            own_orders,
             RecordingStream(),
-            starts,
+            Turns(own_orders, starts),
             {},
             SystemClock(),
             lambda: str(uuid.uuid4()),
@@ -373,109 +374,6 @@ def test_key_used_again_for_another_order_is_rejected(engine: Engine) -> None:
 
     with pytest.raises(Rejected, match="clientOrderId was used for a different order"):
         engine.acceptance.accept(second, digest_of(second), None)
-
-
-@dataclass
-class Turns:
-    """Count the waits for a turn, and let an order get through during one of them."""
-
-    release: Callable[[], object] = lambda: None
-    waits: list[float] = field(default_factory=list)
-
-    def __call__(self, seconds: float) -> None:
-        self.waits.append(seconds)
-        if len(self.waits) == 2:
-            self.release()
-
-
-def admitting(engine: Engine, turns: Turns, limit: int) -> Acceptance:
-    return Acceptance(
-        engine.orders,
-        engine.stream,
-        RecordingStarter(),
-        {},
-        SystemClock(),
-        lambda: str(uuid.uuid4()),
-        Admission(limit=limit, turns=4, pause_seconds=0.25),
-        sleep=turns,
-    )
-
-
-@pytest.fixture
-def alone(database: psycopg.Connection[Any]) -> None:
-    """Have every order of other tests stand still, so that none of them is counted."""
-    database.execute(
-        "UPDATE orders SET updated_at = now() - interval '1 minute'"
-        " WHERE status IN ('pending', 'routing', 'building')"
-    )
-
-
-def test_order_beyond_the_limit_is_accepted_after_its_turns(engine: Engine, alone: None) -> None:
-    engine.accept()
-    turns, terms = Turns(), some_terms()
-
-    accepted = admitting(engine, turns, limit=1).accept(terms, digest_of(terms), None)
-
-    assert turns.waits == [0.25] * 4
-    assert accepted.order.status is OrderStatus.PENDING
-
-
-def test_order_that_waits_for_its_turn_is_not_stored_yet(engine: Engine, alone: None) -> None:
-    engine.accept()
-    terms = some_terms(client_order_id="next-but-one")
-    stored: list[bool] = []
-    turns = Turns(
-        lambda: stored.append(engine.orders.is_stored(terms.user_id, "client:next-but-one"))
-    )
-
-    admitting(engine, turns, limit=1).accept(terms, digest_of(terms), None)
-
-    assert stored == [False]
-
-
-def test_order_beyond_the_limit_is_accepted_as_soon_as_another_gets_through(
-    engine: Engine, alone: None
-) -> None:
-    order, terms = engine.at_building()
-    turns = Turns(release=lambda: engine.lifecycle.submit(terms, order.execution, 1, built("gone")))
-    more = some_terms(client_order_id="next-in-line")
-
-    acceptance = admitting(engine, turns, limit=1)
-    accepted = acceptance.accept(more, digest_of(more), None)
-
-    assert not accepted.replayed
-    assert len(turns.waits) == 2
-
-
-@pytest.mark.parametrize(("status", "seconds"), [("pending", 3), ("building", 16)])
-def test_order_that_stands_still_takes_no_place_from_others(
-    engine: Engine, database: psycopg.Connection[Any], status: str, seconds: int
-) -> None:
-    engine.accept()
-    engine.at_building()
-    database.execute(
-        "UPDATE orders SET updated_at = now() - make_interval(secs =>"
-        " CASE status WHEN %s THEN %s ELSE 60 END)"
-        " WHERE status IN ('pending', 'routing', 'building')",
-        [status, seconds],
-    )
-    turns, terms = Turns(), some_terms()
-
-    accepted = admitting(engine, turns, limit=1).accept(terms, digest_of(terms), None)
-
-    assert not accepted.replayed
-    assert turns.waits == []
-
-
-def test_request_sent_again_is_answered_at_once_however_busy_the_engine_is(engine: Engine) -> None:
-    terms, turns = some_terms(client_order_id="again"), Turns()
-    first = engine.acceptance.accept(terms, digest_of(terms), None)
-
-    second = admitting(engine, turns, limit=1).accept(terms, digest_of(terms), None)
-
-    assert second.replayed
-    assert second.order.order_id == first.order.order_id
-    assert turns.waits == []
 
 
 @pytest.fixture
@@ -580,7 +478,7 @@ def test_order_that_moves_while_it_is_read_is_shown_as_of_one_moment(
     by_client_id: bool,
 ) -> None:
     order = engine.accept(client_order_id="moves")
-    elsewhere = Lifecycle(another_repository(), RecordingStream(), SystemClock())
+    elsewhere = lifecycle_of(another_repository(), RecordingStream())
     queries = OrderQueries(engine.orders)
     execute = psycopg.Connection.execute
     statements: list[object] = []

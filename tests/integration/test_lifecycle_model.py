@@ -47,10 +47,12 @@ from order_engine.execution.messages import (
     Routing,
     WrittenDown,
 )
+from order_engine.execution.moves import Moves
 from order_engine.execution.ports import ExecutionState
 from order_engine.execution.reconciliation import Reconciler
 from order_engine.execution.resting.pace import Pace
 from order_engine.execution.resting.watch import Watch
+from order_engine.execution.turns import Turns
 from order_engine.venues.contract import (
     BuildRequest,
     Built,
@@ -154,9 +156,6 @@ class Stream:
             before = self.events.setdefault((event.order_id, event.seq), event)
             assert before.to_json_dict() == event.to_json_dict(), "an event was rewritten"
 
-    def announce(self, order: Order, events: Sequence[OrderEvent]) -> None:
-        self.append(events)
-
 
 Program = Generator[None, str]
 Call = Callable[[], object]
@@ -168,7 +167,9 @@ class Simulation:
     def __init__(self, orders: Orders) -> None:
         self.chain = Chain()
         self.stream = Stream()
-        self.lifecycle = Lifecycle(orders, self.stream, SystemClock())
+        self.turns = Turns(orders, self)
+        self.moves = Moves(orders, self.stream, self.turns)
+        self.lifecycle = Lifecycle(orders, self.moves, SystemClock())
         self.programs: dict[str, Program] = {}
         self.ended: set[str] = set()
         self.calls: list[Call] = []
@@ -271,11 +272,12 @@ class LifecycleMachine(RuleBasedStateMachine):
             self.simulation,
             {"raydium": self.simulation.chain},
             SystemClock(),
+            self.simulation.turns,
         )
         self.watch = Watch(
             self.orders,
             self.simulation.stream,
-            self.simulation,
+            self.simulation.turns,
             {"raydium": self.simulation.chain},
             Pace(),
         )
@@ -299,7 +301,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         acceptance = Acceptance(
             self.orders,
             self.simulation.stream,
-            self.simulation,
+            self.simulation.turns,
             {"raydium": self.simulation.chain},
             SystemClock(),
             lambda: str(uuid.uuid4()),
@@ -344,7 +346,7 @@ class LifecycleMachine(RuleBasedStateMachine):
     def owner_cancels(self, is_decided: bool) -> None:
         if not is_decided:
             return
-        cancellation = Cancellation(self.orders, self.simulation.stream, self.simulation)
+        cancellation = Cancellation(self.simulation.moves, self.simulation)
         with contextlib.suppress(Rejected):
             cancellation.cancel(self.order_id)
 
@@ -431,7 +433,7 @@ class LifecycleMachine(RuleBasedStateMachine):
 
 
 def test_any_interleaving_swaps_at_most_once_and_ends(
-    orders: Orders, monkeypatch: pytest.MonkeyPatch
+    orders: Orders, nobody_at_rest: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconciliation, "OUTBOX_AFTER", timedelta(0))
     monkeypatch.setattr(lifecycle, "backoff_s", lambda _count: 0)

@@ -12,7 +12,6 @@ from tests.support.postgres import Orders
 
 from order_engine.adapters import aws
 from order_engine.domain.orders import OrderTerms
-from order_engine.domain.statuses import FINAL_STATUSES
 from order_engine.domain.transitions import NewOrder
 from order_engine.execution import reconciliation
 
@@ -21,13 +20,7 @@ Json = dict[str, Any]
 
 
 @pytest.fixture
-def reconcile(load_function: Callable[..., Function], database: Database) -> Function:
-    # What other tests left behind is no finding of this one.
-    database.execute(
-        "UPDATE orders SET reconciled_at = now() + interval '1 day' WHERE status <> ALL(%s)",
-        [sorted(FINAL_STATUSES)],
-    )
-    database.execute("UPDATE order_events SET streamed_at = now() WHERE streamed_at IS NULL")
+def reconcile(load_function: Callable[..., Function], nobody_at_rest: None) -> Function:
     return load_function("reconcile")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.support.engine_parts import lifecycle_of, moves_of
 from tests.support.postgres import Orders
 
 from order_engine.clock import SystemClock
@@ -23,11 +24,11 @@ from order_engine.domain.types.limit import Limit
 from order_engine.errors import ExecutionNotStarted, Rejected, VenueUnavailable
 from order_engine.execution.acceptance import Acceptance
 from order_engine.execution.cancellation import Cancellation
-from order_engine.execution.lifecycle import Lifecycle
 from order_engine.execution.messages import Building
 from order_engine.execution.ports import ExecutionState
 from order_engine.execution.resting.pace import Pace, in_turn
 from order_engine.execution.resting.watch import Watch
+from order_engine.execution.turns import Turns
 from order_engine.venues.contract import (
     Built,
     InsufficientLiquidity,
@@ -90,9 +91,6 @@ class Streamed:
     def append(self, events: Sequence[OrderEvent]) -> None:
         self.events.extend(events)
 
-    def announce(self, order: Order, events: Sequence[OrderEvent]) -> None:
-        self.append(events)
-
 
 @dataclass
 class Started:
@@ -125,7 +123,9 @@ class Desk:
 
     def watch(self, **pace: Any) -> Watch:
         venues = {"raydium": self.raydium, "meteora": self.meteora}
-        return Watch(self.orders, self.stream, self.executions, venues, Pace(**pace))
+        return Watch(
+            self.orders, self.stream, Turns(self.orders, self.executions), venues, Pace(**pace)
+        )
 
     def accept(self, **changes: Any) -> Any:
         terms = OrderTerms(
@@ -144,7 +144,7 @@ class Desk:
         acceptance = Acceptance(
             self.orders,
             self.stream,
-            self.executions,
+            Turns(self.orders, self.executions),
             {"raydium": self.raydium, "meteora": self.meteora},
             SystemClock(),
             lambda: str(uuid.uuid4()),
@@ -276,7 +276,7 @@ def test_release_that_could_not_start_is_left_triggered_for_the_reconciler(desk:
 
     report = desk.watch().tick()
 
-    assert report.left_to_reconciler == 1
+    assert report.left_to_next_tick == 1
     assert desk.status(order) == "triggered"
 
 
@@ -288,17 +288,6 @@ def test_releases_keep_to_the_pace_best_limit_first_then_oldest(desk: Desk) -> N
     report = desk.watch(releases_per_tick=2).tick()
 
     assert report.order_ids == [best.order_id, late_and_low[0].order_id]
-
-
-def test_no_more_is_released_than_may_be_in_flight(desk: Desk) -> None:
-    for _ in range(5):
-        desk.limit()
-    desk.move_price(200)
-
-    first = desk.watch(in_flight=3).tick()
-    second = desk.watch(in_flight=3).tick()
-
-    assert (first.released, second.released) == (3, 0)
 
 
 def test_each_pair_is_asked_once_per_venue_whatever_the_number_of_orders(desk: Desk) -> None:
@@ -328,7 +317,9 @@ def test_order_that_buys_nothing_does_not_hide_the_price_from_the_others(desk: D
 def test_dust_at_rest_does_not_hide_the_mock_markets_price_from_the_others(
     desk: Desk, dust: str
 ) -> None:
-    watch = Watch(desk.orders, desk.stream, desk.executions, mock_market(), Pace())
+    watch = Watch(
+        desk.orders, desk.stream, Turns(desk.orders, desk.executions), mock_market(), Pace()
+    )
     order = desk.limit()
     desk.limit(amount_in=Decimal(dust))
     desk.orders.amend(order.order_id, Amendment(limit_price=Decimal(1)))
@@ -339,7 +330,9 @@ def test_dust_at_rest_does_not_hide_the_mock_markets_price_from_the_others(
 
 
 def test_size_that_is_exact_enough_is_remembered_for_the_next_tick(desk: Desk) -> None:
-    watch = Watch(desk.orders, desk.stream, desk.executions, mock_market(), Pace())
+    watch = Watch(
+        desk.orders, desk.stream, Turns(desk.orders, desk.executions), mock_market(), Pace()
+    )
     desk.limit(amount_in=Decimal("0.000000001"), limit_price=Decimal(10**9))
 
     quotes = [watch.tick().quotes for _ in range(2)]
@@ -464,7 +457,9 @@ def test_past_expiry_expires_and_is_not_released(
 def test_canceled_at_rest_stays_canceled(desk: Desk) -> None:
     order = desk.limit()
     desk.executions.names.append(order.execution)
-    Cancellation(desk.orders, desk.stream, desk.executions).cancel(order.order_id)
+    Cancellation(moves_of(desk.orders, desk.stream, desk.executions), desk.executions).cancel(
+        order.order_id
+    )
     desk.move_price(200)
 
     desk.watch().tick()
@@ -476,7 +471,7 @@ def test_order_whose_limit_is_not_met_any_more_rests_again_and_pauses(desk: Desk
     order = desk.limit(limit_price=Decimal(110))
     desk.move_price(111)
     desk.watch().tick()
-    lifecycle = Lifecycle(desk.orders, desk.stream, SystemClock())
+    lifecycle = lifecycle_of(desk.orders, desk.stream)
     execution = f"{order.order_id}-1"
     routed = lifecycle.route(order.order_id, execution, None)
     desk.move_price(109)
@@ -493,7 +488,7 @@ def test_order_whose_limit_is_not_met_any_more_rests_again_and_pauses(desk: Desk
 
 def test_limit_bounds_the_fill_when_it_is_stricter_than_the_slippage(desk: Desk) -> None:
     order = desk.limit(limit_price=Decimal("99.9"), slippage_bps=1000)
-    lifecycle = Lifecycle(desk.orders, desk.stream, SystemClock())
+    lifecycle = lifecycle_of(desk.orders, desk.stream)
     lifecycle.route(order.order_id, order.execution, None)
 
     step = lifecycle.decide(
@@ -594,7 +589,7 @@ def test_amend_changes_the_terms_of_an_order_at_rest_only(desk: Desk) -> None:
 
 def test_sniper_bound_to_a_venue_fills_nowhere_else(desk: Desk) -> None:
     order = desk.sniper(trigger=SniperTrigger(venue="meteora", allow_existing=True))
-    lifecycle = Lifecycle(desk.orders, desk.stream, SystemClock())
+    lifecycle = lifecycle_of(desk.orders, desk.stream)
     lifecycle.route(order.order_id, order.execution, None)
 
     step = lifecycle.decide(
@@ -608,7 +603,7 @@ def test_sniper_does_not_fill_in_a_pool_that_is_too_small(desk: Desk) -> None:
     trigger = SniperTrigger(min_liquidity=Decimal(10_001), allow_existing=True)
     desk.raydium.liquidity = desk.meteora.liquidity = Decimal(2_000_000)
     order = desk.sniper(trigger=trigger)
-    lifecycle = Lifecycle(desk.orders, desk.stream, SystemClock())
+    lifecycle = lifecycle_of(desk.orders, desk.stream)
     lifecycle.route(order.order_id, order.execution, None)
     # At 100 per SOL, a pool of 1,000,000 is worth 10,000 SOL.
     desk.raydium.liquidity = Decimal(1_000_000)
@@ -623,7 +618,7 @@ def test_sniper_does_not_fill_in_a_pool_that_is_too_small(desk: Desk) -> None:
 def test_limit_order_whose_swaps_revert_goes_on_past_its_retries(desk: Desk) -> None:
     order = desk.limit(limit_price=Decimal(90), max_retries=0)
     terms, execution = order.execution_terms, order.execution
-    lifecycle = Lifecycle(desk.orders, desk.stream, SystemClock())
+    lifecycle = lifecycle_of(desk.orders, desk.stream)
     lifecycle.route(order.order_id, execution, None)
     lifecycle.decide(terms, execution, 1, [desk.raydium.quote(ONE_SOL)])
     transaction = SwapTransaction(

@@ -14,6 +14,7 @@ from tests.support.postgres import Orders
 from benchmarks.resting import BURST_PAIR, MET, PAIRS, insert_resting
 from order_engine.execution.resting.pace import Pace
 from order_engine.execution.resting.watch import TickReport, Watch
+from order_engine.execution.turns import Turns
 
 Database = psycopg.Connection[dict[str, Any]]
 
@@ -50,7 +51,7 @@ def tick(watch: Watch) -> tuple[TickReport, float]:
 def test_tick_over_five_thousand_orders_keeps_to_two_seconds_and_twenty_quotes(
     orders: Orders,
 ) -> None:
-    watch = Watch(orders, Streamed(), Started(), mock_market(), Pace())
+    watch = Watch(orders, Streamed(), Turns(orders, Started()), mock_market(), Pace())
 
     ticks = [tick(watch) for _ in range(4)]
 
@@ -79,8 +80,8 @@ def test_pair_met_all_at_once_is_released_at_the_pace_oldest_first_each_order_on
         )
     ]
     executions = Started()
-    # Nobody executes what is released here, so nothing leaves the flight.
-    watch = Watch(orders, Streamed(), executions, mock_market(), Pace(in_flight=10_000))
+    pace = Pace(releases_per_tick=50)
+    watch = Watch(orders, Streamed(), Turns(orders, executions), mock_market(), pace)
 
     ticks = [tick(watch) for _ in range(PER_PAIR // 50 + 1)]
 

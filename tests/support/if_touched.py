@@ -15,7 +15,6 @@ class IfTouched(OrderTypeRules):
     name = "if_touched"
     terms = frozenset({"limit_price", "expires_at"})
     rests = True
-    is_paced = True
 
     def is_met(self, terms: ExecutionTerms, quote: Quote) -> bool:
         return terms.limit_price is not None and quote.price >= terms.limit_price

@@ -13,7 +13,6 @@ from order_engine.adapters.dynamodb.keys import CONNECTION_LIFETIME
 from order_engine.adapters.dynamodb.subscriptions import MAX_SUBSCRIPTIONS
 from order_engine.clock import timestamp_text
 from order_engine.domain.events import OrderEvent
-from order_engine.domain.orders import Order
 from order_engine.errors import StreamUnavailable
 from order_engine.streaming.ports import PostOutcome
 from order_engine.streaming.rows import (
@@ -184,12 +183,6 @@ class FakeStream:
             body = json.dumps(event.to_json_dict(), separators=(",", ":"))
             stored = StoredEvent(event.seq, body, timestamp_text(event.timestamp))
             self._store(event.order_id, event.user_id, stored)
-
-    def announce(self, order: Order, events: Sequence[OrderEvent]) -> None:
-        self._check("announce", order.order_id)
-        if not any(event.seq == 1 for event in events):
-            raise ValueError(f"order {order.order_id} is announced without its first event")
-        self.append(events)
 
     # What publish does
 

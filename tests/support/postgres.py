@@ -7,6 +7,7 @@ from typing import Any
 from order_engine.adapters.postgres.connection import Database
 from order_engine.adapters.postgres.reconciling import PostgresReconcilableOrders
 from order_engine.adapters.postgres.resting import PostgresRestingOrders
+from order_engine.adapters.postgres.waiting import PostgresWaitingOrders
 from order_engine.adapters.secrets import DatabaseSecret
 
 
@@ -21,13 +22,13 @@ class KnownSecret(DatabaseSecret):
         return {"conninfo": self._url}
 
 
-class Orders(PostgresRestingOrders, PostgresReconcilableOrders):
+class Orders(PostgresWaitingOrders, PostgresRestingOrders, PostgresReconcilableOrders):
     """All that Postgres does for the engine, in one object."""
 
     def close(self) -> None:
         self._database.close()
 
     @classmethod
-    def at(cls, url: str) -> Orders:
+    def at(cls, url: str, slots: int | None = None) -> Orders:
         """Return the orders in the database of this URL."""
-        return cls(Database(KnownSecret(url)))
+        return cls(Database(KnownSecret(url)), slots)

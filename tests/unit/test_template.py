@@ -45,12 +45,15 @@ EXECUTING: list[type[BaseModel]] = [
     settings.DatabaseSettings,
     settings.StreamSettings,
     settings.ExecutionSettings,
+    settings.SlotSettings,
 ]
 MOCK: list[type[BaseModel]] = [settings.LedgerSettings, MockSettings]
 
 SETTINGS_BY_FUNCTION: dict[str, list[type[BaseModel]]] = {
+    "SubmitFunction": [settings.ApiSettings, settings.IntakeSettings, *EXECUTING, *MOCK],
     "ApiFunction": [settings.ApiSettings, *EXECUTING, *MOCK],
-    "LifecycleFunction": [settings.DatabaseSettings, settings.StreamSettings],
+    "PagesFunction": [settings.ApiSettings, settings.DatabaseSettings],
+    "LifecycleFunction": EXECUTING,
     **{
         name: [settings.VenueSettings, *MOCK]
         for name, resource in RESOURCES.items()
@@ -465,16 +468,42 @@ def test_http_routes_are_the_ones_that_clients_use() -> None:
     }
 
 
-def test_every_way_to_submit_an_order_has_the_order_limit() -> None:
-    limits = dict(RESOURCES["HttpStage"]["Properties"]["RouteSettings"])
+def test_every_way_to_submit_an_order_has_the_order_limit_and_the_submit_functions_pool() -> None:
+    limits = RESOURCES["HttpStage"]["Properties"]["RouteSettings"]
+    limits = limits | RESOURCES["WebSocketStage"]["Properties"]["RouteSettings"]
     submissions = {r["RouteKey"] for r in HTTP_ROUTES.values() if r["RouteKey"].startswith("POST ")}
 
-    assert set(limits) == submissions
-    limits |= RESOURCES["WebSocketStage"]["Properties"]["RouteSettings"]
-    assert set(limits) == {*submissions, "execute"}
-    for limit in limits.values():
-        assert limit["ThrottlingRateLimit"] == {"Ref": "OrdersPerSecond"}
-        assert limit["ThrottlingBurstLimit"] == {"Ref": "BurstLimit"}
+    for way in (*submissions, "execute"):
+        assert limits[way]["ThrottlingRateLimit"] == {"Ref": "OrdersPerSecond"}
+        assert limits[way]["ThrottlingBurstLimit"] == {"Ref": "BurstLimit"}
+    assert {pool_of(route) for route in submissions} == {"SubmitFunction"}
+    execute = RESOURCES["WebSocketExecuteIntegration"]["Properties"]["IntegrationUri"]
+    assert "SubmitFunction" in references(execute)
+
+
+def test_routes_without_a_caller_have_the_lowest_limit_and_the_pages_pool() -> None:
+    limits = RESOURCES["HttpStage"]["Properties"]["RouteSettings"]
+    opened = {r["RouteKey"] for r in HTTP_ROUTES.values() if "AuthorizationType" not in r}
+
+    assert {pool_of(route) for route in opened} == {"PagesFunction"}
+    for route in opened:
+        assert limits[route]["ThrottlingRateLimit"] == {"Ref": "PagesPerSecond"}
+    lowest = PARAMETERS["PagesPerSecond"]["Default"]
+    assert lowest < PARAMETERS["RequestsPerSecond"]["Default"]
+    assert lowest < PARAMETERS["OrdersPerSecond"]["Default"]
+
+
+def test_other_routes_have_the_api_functions_pool() -> None:
+    assert pool_of("ANY /api/{proxy+}") == "ApiFunction"
+
+
+def pool_of(route_key: str) -> str:
+    """Return the function that answers a route of the HTTP API."""
+    (route,) = (r for r in HTTP_ROUTES.values() if r["RouteKey"] == route_key)
+    (integration,) = references(route["Target"])
+    uri = RESOURCES[integration]["Properties"]["IntegrationUri"]
+    name: str = uri["Fn::GetAtt"][0] if isinstance(uri["Fn::GetAtt"], list) else uri["Fn::GetAtt"]
+    return name.removesuffix(".Arn")
 
 
 def test_stage_waits_for_the_routes_whose_limits_it_sets() -> None:
@@ -733,7 +762,7 @@ def test_runbook_speaks_of_parts_that_exist() -> None:
 
     assert set(re.findall(r"\bphysical (\w+)", runbook)) <= set(RESOURCES)
     assert set(re.findall(r"\boutput (\w+)\)", runbook)) <= set(TEMPLATE["Outputs"])
-    parameters = set(re.findall(r"`([A-Z]\w+(?:Concurrency|Second|Tick|Flight|Class))`", runbook))
+    parameters = set(re.findall(r"`([A-Z]\w+(?:Concurrency|Second|Tick|Slots|Class))`", runbook))
     assert parameters <= set(PARAMETERS)
     anchors = {
         re.sub(r"[^\w -]", "", title).lower().replace(" ", "-")

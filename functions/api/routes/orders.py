@@ -63,6 +63,7 @@ for _path in ORDER_PATHS:
             400,
             413,
             422,
+            429,
             headers={
                 "Location": "Path of the order.",
                 "Idempotency-Replayed": "`true` when an earlier request had placed the order.",
@@ -100,13 +101,14 @@ def cancel_order(orderId: Annotated[UUID, Path()]) -> Response[Order]:  # noqa: 
 
 @router.patch(
     "/api/orders/<orderId>",
-    summary="Amend an order at rest",
-    description="Changes `limitPrice`, `expiresAt` or `slippageTolerance` while it is `open`.",
+    summary="Amend an order that rests or waits",
+    description="Changes `limitPrice`, `expiresAt`, `slippageTolerance` or `priority` while the "
+    "order is `open`, or waits for its turn.",
     tags=["Orders"],
     responses=replies(200, "The order as amended.", 400, 404, 409, 413, 422),
 )
 def amend_order(orderId: Annotated[UUID, Path()]) -> Response[Order]:  # noqa: N803
-    """Change the terms of an order at rest."""
+    """Change the terms of an order that rests or waits for its turn."""
     amendment = amendment_of(parse_json_object(body_of(router)))
     order = _own_order(orderId)
     return Response(200, JSON, bootstrap.amendments().amend(order, amendment))

@@ -20,8 +20,10 @@ from order_engine.settings import (
     EnvironmentModel,
     ExecutionSettings,
     GatewaySettings,
+    IntakeSettings,
     LedgerSettings,
     PaceSettings,
+    SlotSettings,
     StreamSettings,
     VenueSettings,
     WebSocketSettings,
@@ -30,7 +32,7 @@ from order_engine.settings import (
 if TYPE_CHECKING:
     from order_engine.adapters.dynamodb.order_stream import OrderStream
     from order_engine.adapters.postgres.connection import Database
-    from order_engine.adapters.postgres.orders import PostgresOrders
+    from order_engine.adapters.postgres.waiting import PostgresWaitingOrders
     from order_engine.adapters.step_functions import StepFunctionsExecutions
     from order_engine.adapters.websocket_gateway import Connections
     from order_engine.api.queries import OrderQueries
@@ -41,8 +43,10 @@ if TYPE_CHECKING:
     from order_engine.execution.amendment import Amendments
     from order_engine.execution.cancellation import Cancellation
     from order_engine.execution.lifecycle import Lifecycle
+    from order_engine.execution.moves import Moves
     from order_engine.execution.reconciliation import Reconciler
     from order_engine.execution.resting.watch import Watch
+    from order_engine.execution.turns import Turns
     from order_engine.streaming.publisher import Publisher
     from order_engine.streaming.subscriptions import Subscriptions
     from order_engine.venues.contract import Venue, VenueEdge
@@ -88,11 +92,16 @@ def database() -> "Database":
 
 
 @_part
-def orders() -> "PostgresOrders":
+def orders() -> "PostgresWaitingOrders":
     """Return the orders in Postgres."""
-    from order_engine.adapters.postgres.orders import PostgresOrders
+    from order_engine.adapters.postgres.waiting import PostgresWaitingOrders
 
-    return PostgresOrders(database())
+    return PostgresWaitingOrders(database(), slots())
+
+
+def slots() -> int | None:
+    """Return how many orders may keep the venues busy at once, None for any number."""
+    return _settings(SlotSettings).order_slots or None
 
 
 @_part
@@ -176,18 +185,42 @@ def pool_announcements() -> "PoolAnnouncements":
 
 
 @_part
+def turns() -> "Turns":
+    """Return the service that starts orders in their turn."""
+    from order_engine.execution.turns import Turns
+
+    return Turns(orders(), executions())
+
+
+@_part
+def moves() -> "Moves":
+    """Return the service through which everyone moves orders."""
+    from order_engine.execution.moves import Moves
+
+    return Moves(orders(), stream(), turns())
+
+
+@_part
 def acceptance() -> "Acceptance":
     """Return the service that takes orders in."""
-    from order_engine.execution.acceptance import Acceptance, Admission
+    from order_engine.domain.transitions import IntakeLimits
+    from order_engine.execution.acceptance import Acceptance
 
+    settings = _settings(IntakeSettings)
+    rate = settings.orders_per_second
     return Acceptance(
         orders(),
         stream(),
-        executions(),
+        turns(),
         quoting_venues(),
         clock,
         lambda: str(uuid.uuid4()),
-        Admission(limit=api_settings().admission_limit or None),
+        IntakeLimits(
+            waiting_per_user=settings.max_waiting_orders_per_user or None,
+            open_per_user=settings.max_open_orders_per_user or None,
+            burst=settings.order_burst if rate else None,
+            burst_seconds=settings.order_burst / rate if rate else 1.0,
+        ),
     )
 
 
@@ -196,7 +229,7 @@ def cancellation() -> "Cancellation":
     """Return the service that calls orders off."""
     from order_engine.execution.cancellation import Cancellation
 
-    return Cancellation(orders(), stream(), executions())
+    return Cancellation(moves(), executions())
 
 
 @_part
@@ -212,7 +245,7 @@ def lifecycle() -> "Lifecycle":
     """Return the service that carries out the state machine's steps."""
     from order_engine.execution.lifecycle import Lifecycle
 
-    return Lifecycle(orders(), stream(), clock)
+    return Lifecycle(orders(), moves(), clock)
 
 
 @_part
@@ -224,13 +257,12 @@ def watch() -> "Watch":
 
     settings = _settings(PaceSettings)
     return Watch(
-        PostgresRestingOrders(database()),
+        PostgresRestingOrders(database(), slots()),
         stream(),
-        executions(),
+        turns(),
         quoting_venues(),
         Pace(
             settings.releases_per_tick,
-            settings.releases_in_flight,
             settings.quotes_per_tick,
             # Not the time: ticks may keep step with the number of pairs and never reach some.
             rotation=count().__next__,
@@ -245,7 +277,12 @@ def reconciler() -> "Reconciler":
     from order_engine.execution.reconciliation import Reconciler
 
     return Reconciler(
-        PostgresReconcilableOrders(database()), stream(), executions(), trading_venues(), clock
+        PostgresReconcilableOrders(database(), slots()),
+        stream(),
+        executions(),
+        trading_venues(),
+        clock,
+        turns(),
     )
 
 

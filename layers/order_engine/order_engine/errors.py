@@ -33,6 +33,8 @@ class ProblemCode(StrEnum):
     VALIDATION_FAILED = "VALIDATION_FAILED"
     POOL_ALREADY_OPEN = "POOL_ALREADY_OPEN"
     IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
+    TOO_MANY_ORDERS = "TOO_MANY_ORDERS"
+    RATE_LIMITED = "RATE_LIMITED"
     INTERNAL_ERROR = "INTERNAL_ERROR"
     DATABASE_UNAVAILABLE = "DATABASE_UNAVAILABLE"
     SERVICE_UNAVAILABLE = "SERVICE_UNAVAILABLE"
@@ -52,6 +54,27 @@ class Rejected(OrderEngineError):
         self.code = code
         self.detail = detail
         self.errors = tuple(errors)
+
+
+class TooMany(Rejected):
+    """Report that a limit is reached: ``limit`` of them, within ``window_seconds`` if it is a rate.
+
+    ``retry_after_seconds``: after how long one more may be taken, where that is known.
+    """
+
+    def __init__(
+        self,
+        code: ProblemCode,
+        detail: str,
+        *,
+        limit: int | None,
+        window_seconds: float | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(code, detail)
+        self.limit = limit
+        self.window_seconds = window_seconds
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Retryable(OrderEngineError):

@@ -52,18 +52,31 @@ class LedgerSettings(EnvironmentModel):
     ledger_table: str
 
 
+class SlotSettings(EnvironmentModel):
+    """How many orders may keep the venues busy at once; 0 does not limit them."""
+
+    order_slots: int = Field(default=25, ge=0)
+
+
+class IntakeSettings(EnvironmentModel):
+    """How many orders are taken in; 0 does not limit."""
+
+    orders_per_second: float = Field(default=0, ge=0)
+    order_burst: int = Field(default=100, ge=1)
+    max_waiting_orders_per_user: int = Field(default=0, ge=0)
+    max_open_orders_per_user: int = Field(default=0, ge=0)
+
+
 class PaceSettings(EnvironmentModel):
     """How much one tick of the watch may do."""
 
-    releases_per_tick: int = Field(default=50, ge=1)
-    releases_in_flight: int = Field(default=50, ge=1)
+    releases_per_tick: int = Field(default=500, ge=1)
     quotes_per_tick: int = Field(default=20, ge=2)
 
 
 class ApiSettings(EnvironmentModel):
     """What only the api function is told."""
 
-    admission_limit: int = Field(default=25, ge=0)
     websocket_url: str
     jwt_issuer: str = ""
     caller_required: bool = False

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from tests.e2e.engine import HAPPY_LIFE, Json, statuses, wait_until
+from tests.e2e.engine import HAPPY_LIFE, Json, market_order, statuses, wait_until
 from tests.e2e.guarded.gateway import refusing_gateway
 from tests.e2e.guarded.lab import UNREACHABLE_PRICE, Answer, Grant, Lab
 from tests.support.times import in_an_hour
@@ -50,12 +50,68 @@ UNCHECKED = {
 }
 
 
-# The api function
+# The functions of the HTTP API
+
+
+def reads_secret_for_submissions(lab: Lab) -> bool:
+    lab.restart("SubmitFunction")
+    return bool(lab.http.post("api/orders", json=market_order(userId=None)).status_code == 202)
 
 
 def reads_secret_for_requests(lab: Lab) -> bool:
     lab.restart("ApiFunction")
+    return bool(lab.http.get("api/orders").status_code == 200)
+
+
+def reads_secret_for_health(lab: Lab) -> bool:
+    lab.restart("PagesFunction")
     return bool(lab.http.get("api/health").status_code == 200)
+
+
+def issues_tickets(lab: Lab) -> bool:
+    return bool(lab.http.post("api/stream-tickets").status_code == 201)
+
+
+def looks_up_whether_a_pool_is_open(lab: Lab) -> bool:
+    lab.open_pool("MOON")
+    lab.restart("SubmitFunction")
+    order = {
+        "type": "sniper",
+        "tokenIn": "SOL",
+        "tokenOut": "MOON",
+        "amountIn": "1",
+        "trigger": {"type": "poolCreated"},
+        "expiresAt": in_an_hour(),
+    }
+    return bool(lab.http.post("api/orders", json=order).json().get("code") == "POOL_ALREADY_OPEN")
+
+
+def waiting_order(lab: Lab) -> str:
+    """Return an order that waits for its turn."""
+    order_id = lab.place_resting()
+    lab.set_columns(order_id, "status = 'triggered', previous_status = 'open', seq = seq + 1")
+    return order_id
+
+
+def hands_a_canceled_orders_slot_on(lab: Lab) -> bool:
+    order_id = lab.place_doomed("venue_down")
+    lab.await_status(order_id, "routing")
+    waiting = waiting_order(lab)
+    lab.cancel(order_id)
+    has_started = lab.execution_status(waiting) != ""
+    lab.cancel(waiting)
+    return has_started
+
+
+def hands_a_failed_orders_slot_on(lab: Lab) -> bool:
+    doomed = lab.place(clientOrderId=f"venue_down-{uuid.uuid4().hex}", maxRetries=0)
+    order_id: str = doomed["orderId"]
+    lab.await_status(order_id, "routing")
+    waiting = waiting_order(lab)
+    lab.await_status(order_id, "failed")
+    has_started = lab.execution_status(waiting) != ""
+    lab.cancel(waiting)
+    return has_started
 
 
 def announces_orders(lab: Lab) -> bool:
@@ -73,7 +129,7 @@ def executes_over_websocket(lab: Lab) -> bool:
         "limitPrice": UNREACHABLE_PRICE,
         "expiresAt": in_an_hour(),
     }
-    answer = lab.invoke("ApiFunction", message(connection_id, "execute", order))
+    answer = lab.invoke("SubmitFunction", message(connection_id, "execute", order))
     return bool(answer.payload == {"statusCode": 200})
 
 
@@ -447,14 +503,22 @@ def migrates(lab: Lab) -> bool:
 READ_SECRET = ("ReadDatabaseSecret", "secretsmanager:GetSecretValue")
 
 PROBES: dict[Grant, Probe] = {
+    Grant("SubmitRole", *READ_SECRET): reads_secret_for_submissions,
+    Grant("SubmitRole", "WriteEventsAndTickets", "dynamodb:PutItem"): announces_orders,
+    Grant("SubmitRole", "SubscribeConnections", "dynamodb:BatchGetItem"): executes_over_websocket,
+    Grant("SubmitRole", "SubscribeConnections", "dynamodb:UpdateItem"): executes_over_websocket,
+    Grant("SubmitRole", "LookUpLaunches", "dynamodb:GetItem"): looks_up_whether_a_pool_is_open,
+    Grant("SubmitRole", "StartExecutions", "states:StartExecution"): starts_executions,
     Grant("ApiRole", *READ_SECRET): reads_secret_for_requests,
-    Grant("ApiRole", "AnnounceOrdersAndIssueTickets", "dynamodb:PutItem"): announces_orders,
-    Grant("ApiRole", "SubscribeConnections", "dynamodb:BatchGetItem"): executes_over_websocket,
-    Grant("ApiRole", "SubscribeConnections", "dynamodb:UpdateItem"): executes_over_websocket,
+    Grant("ApiRole", "WriteEventsAndTickets", "dynamodb:PutItem"): issues_tickets,
     Grant("ApiRole", "LookUpLaunches", "dynamodb:GetItem"): quotes_launched_tokens,
-    Grant("ApiRole", "StartExecutions", "states:StartExecution"): starts_executions,
+    Grant("ApiRole", "StartExecutions", "states:StartExecution"): hands_a_canceled_orders_slot_on,
     Grant("ApiRole", "StopCanceledExecutions", "states:StopExecution"): stops_executions,
+    Grant("PagesRole", *READ_SECRET): reads_secret_for_health,
     Grant("LifecycleRole", *READ_SECRET): reads_secret_for_transitions,
+    Grant("LifecycleRole", "StartExecutions", "states:StartExecution"): (
+        hands_a_failed_orders_slot_on
+    ),
     Grant("LifecycleRole", "StreamEvents", "dynamodb:PutItem"): streams_transitions,
     Grant("VenueRole", "KeepLedger", "dynamodb:PutItem"): sends_transactions,
     Grant("VenueRole", "KeepLedger", "dynamodb:GetItem"): looks_transactions_up,

@@ -53,15 +53,15 @@ def secrets_used(lab: Lab) -> Iterator[str]:
     wrong = f"wrong-{uuid.uuid4().hex}"
     yield wrong
     with lab.database_secret(lab.stack.database_url.replace(password, wrong)):
-        for function in ("ApiFunction", "ReconcileFunction", "MigrateFunction"):
+        for function in ("ApiFunction", "PagesFunction", "ReconcileFunction", "MigrateFunction"):
             lab.restart(function)
         assert lab.http.get("api/health").status_code == 503
         assert wrong not in lab.http.get("api/orders").text
         lab.invoke("ReconcileFunction", {})
         lab.invoke("MigrateFunction", {"RequestType": "Update"})
-    for function in ("ApiFunction", "ReconcileFunction", "MigrateFunction"):
+    for function in ("ApiFunction", "PagesFunction", "ReconcileFunction", "MigrateFunction"):
         lab.restart(function)
-    secret = Grant("ApiRole", "ReadDatabaseSecret", "secretsmanager:GetSecretValue")
+    secret = Grant("PagesRole", "ReadDatabaseSecret", "secretsmanager:GetSecretValue")
     with lab.without([secret]):
         assert lab.http.get("api/health").status_code == 503
 
@@ -73,14 +73,16 @@ def test_logs_never_carry_what_opens_something(lab: Lab) -> None:
     marker = lab.place()["orderId"]
     logs = FunctionLogs(lab.stack)
     wait_until(
-        lambda: logs.since(started_ms, source="Api", containing=marker),
+        lambda: logs.since(started_ms, source="Submit", containing=marker),
         seconds=30,
         what="the last request is in the logs",
     )
     # when: from the beginning, so that the other tests' tokens are looked for, too
     lines = logs.since(0)
     # then
-    assert {"Api", "WebSocket", "Reconcile", "Migrate", "Lifecycle"} <= {x.source for x in lines}
+    assert {"Submit", "Api", "Pages", "WebSocket", "Reconcile", "Migrate", "Lifecycle"} <= {
+        x.source for x in lines
+    }
     for secret in secrets:
         leaks = [f"{line.source}: {line.text[:300]}" for line in lines if secret in line.text]
         assert not leaks, f"a secret ({secret[:6]}...) is in the logs"

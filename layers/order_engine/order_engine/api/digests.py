@@ -40,7 +40,10 @@ def terms_digest(terms: OrderTerms) -> str:
 
 
 def _shown(terms: OrderTerms) -> dict[str, Any]:
-    return terms.model_dump(mode="json", by_alias=True, exclude_none=True)
+    shown = terms.model_dump(mode="json", by_alias=True, exclude_none=True)
+    if not terms.priority:
+        del shown["priority"]
+    return shown
 
 
 def _digest(value: Mapping[str, Any]) -> str:

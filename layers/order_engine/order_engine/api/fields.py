@@ -197,6 +197,19 @@ SlippageBps = Annotated[
         }
     ),
 ]
+Priority = Annotated[
+    int,
+    BeforeValidator(whole_number(0, 10)),
+    WithJsonSchema(
+        {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": 10,
+            "description": "Which of your own waiting orders runs first: the highest (0 without "
+            "it). It gains nothing on the orders of others.",
+        }
+    ),
+]
 ExpiresAt = Annotated[AwareDatetime, BeforeValidator(_text)]
 TokenSymbol = Annotated[
     str, AfterValidator(_known_token), WithJsonSchema({"type": "string", "enum": list(TOKENS)})

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from order_engine.errors import DatabaseUnavailable, ProblemCode, Rejected, Retryable
+from order_engine.errors import DatabaseUnavailable, ProblemCode, Rejected, Retryable, TooMany
 
 PROBLEM_CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
@@ -43,7 +44,9 @@ PROBLEMS: Mapping[ProblemCode, ProblemKind] = MappingProxyType(
             409, "The order can no longer be canceled", "the order is submitted, or ended otherwise"
         ),
         ProblemCode.ORDER_NOT_AMENDABLE: ProblemKind(
-            409, "The order can no longer be amended", "the order is not at rest"
+            409,
+            "The order can no longer be amended",
+            "the order is under way, or has ended",
         ),
         ProblemCode.BODY_TOO_LARGE: ProblemKind(413, "The body is too large", "more than 64 KB"),
         ProblemCode.VALIDATION_FAILED: ProblemKind(
@@ -56,6 +59,16 @@ PROBLEMS: Mapping[ProblemCode, ProblemKind] = MappingProxyType(
             422,
             "The idempotency key belongs to another request",
             "the key belongs to another order",
+        ),
+        ProblemCode.TOO_MANY_ORDERS: ProblemKind(
+            429,
+            "Too many orders of yours",
+            "as many orders of the user wait or rest as may: try again after `Retry-After` seconds",
+        ),
+        ProblemCode.RATE_LIMITED: ProblemKind(
+            429,
+            "Too many orders at once",
+            "more orders than the engine takes in: try again after `Retry-After` seconds",
         ),
         ProblemCode.INTERNAL_ERROR: ProblemKind(
             500, "Something went wrong on our side", "a bug; the log has it under the `requestId`"
@@ -73,6 +86,21 @@ PROBLEMS: Mapping[ProblemCode, ProblemKind] = MappingProxyType(
     }
 )
 """The one table of problems: answers and docs/http-api.md come from it."""
+
+
+def limit_headers(error: TooMany) -> dict[str, str]:
+    """Return the headers that tell when to come again, and what the limit is.
+
+    The fields are those of the IETF's draft-ietf-httpapi-ratelimit-headers.
+    """
+    seconds = ceil(error.retry_after_seconds or RETRY_AFTER_SECONDS)
+    window = f";w={ceil(error.window_seconds)}" if error.window_seconds else ""
+    name = error.code.value.lower().replace("_", "-")
+    return {
+        "Retry-After": str(max(1, seconds)),
+        "RateLimit-Policy": f'"{name}";q={error.limit}{window}',
+        "RateLimit": f'"{name}";r=0;t={max(1, seconds)}',
+    }
 
 
 class ProblemField(BaseModel):

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from order_engine.api.cursors import Cursor, decode_cursor, encode_cursor
 from order_engine.api.replies import MissingQuote, OrderPage, OrderWithEvents, QuoteComparison
 from order_engine.clock import Clock
-from order_engine.domain.events import OrderEvent
+from order_engine.domain.events import OrderLife
 from order_engine.domain.failures import FailureCode
 from order_engine.domain.orders import Order, OrderType, Quote, VenueName
 from order_engine.domain.routing import best_quote
@@ -51,13 +51,11 @@ class OrderReader(Protocol):
         """Return an order."""
         ...
 
-    def with_events(self, order_id: str) -> tuple[Order, list[OrderEvent]] | None:
+    def with_events(self, order_id: str) -> OrderLife | None:
         """Return an order and its events, in order, as they were at one moment."""
         ...
 
-    def by_client_id(
-        self, user_id: str, client_order_id: str
-    ) -> tuple[Order, list[OrderEvent]] | None:
+    def by_client_id(self, user_id: str, client_order_id: str) -> OrderLife | None:
         """Return the user's order of this client order id, and its events, at one moment."""
         ...
 
@@ -94,16 +92,16 @@ class OrderQueries:
     def one(self, order_id: str, *, caller: str | None) -> OrderWithEvents:
         """Return an order with its events; raise ``Rejected`` (404) when there is none."""
         found = self._orders.with_events(order_id)
-        if found is None or not _is_visible(found[0], caller):
+        if found is None or not _is_visible(found.order, caller):
             raise order_not_found()
-        return OrderWithEvents.of(*found)
+        return OrderWithEvents.of(found)
 
     def by_client_id(self, user_id: str, client_order_id: str) -> OrderWithEvents:
         """Return the user's order with its events; raise ``Rejected`` (404) without one."""
         found = self._orders.by_client_id(user_id, client_order_id)
         if found is None:
             raise order_not_found()
-        return OrderWithEvents.of(*found)
+        return OrderWithEvents.of(found)
 
     def page(
         self,

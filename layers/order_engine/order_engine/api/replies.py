@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from pydantic import Field, PlainSerializer
 
-from order_engine.domain.events import OrderEvent
+from order_engine.domain.events import OrderEvent, OrderLife
 from order_engine.domain.failures import FailureCode
 from order_engine.domain.orders import Amount, DomainModel, Quote, Timestamp, VenueName
 from order_engine.domain.orders import Order as Order
@@ -51,15 +51,29 @@ class StreamTicket(DomainModel):
     expires_at: Timestamp
 
 
+class PlaceInQueue(DomainModel):
+    """Tell how many orders go before one that waits for its turn."""
+
+    ahead: int = Field(description="an estimate, counted up to 1,000")
+
+
 class OrderWithEvents(Order, defer_build=True):
     """Show an order and everything that happened to it."""
 
+    queue: PlaceInQueue | None = Field(
+        default=None, description="while the order waits for its turn to be executed"
+    )
     events: tuple[_Event, ...]
 
     @classmethod
-    def of(cls, order: Order, events: list[OrderEvent]) -> "OrderWithEvents":
-        """Show an order and its events."""
-        return cls(**dict(order), events=tuple(events))
+    def of(cls, life: OrderLife) -> "OrderWithEvents":
+        """Show an order, its place in the queue and its events."""
+        ahead = life.orders_ahead
+        return cls(
+            **dict(life.order),
+            queue=None if ahead is None else PlaceInQueue(ahead=ahead),
+            events=tuple(life.events),
+        )
 
 
 class OrderPage(DomainModel, defer_build=True):

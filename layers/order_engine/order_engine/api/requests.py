@@ -25,6 +25,7 @@ from order_engine.api.fields import (
     MaxPrice,
     OrderTypeName,
     Price,
+    Priority,
     SlippageBps,
     SlippageFraction,
     TokenSymbol,
@@ -109,6 +110,7 @@ class OrderRequest(_Request):
         ]
         | None
     ) = None
+    priority: Priority | None = None
     limit_price: Price | None = None
     target_price: Price | None = None
     expires_at: ExpiresAt | None = Field(
@@ -157,6 +159,7 @@ def order_terms(fields: Mapping[str, Any], *, caller: str | None = None) -> Orde
         amount_in=amount_in,
         slippage_bps=_slippage_bps(order_type, slippage, request.slippage_bps),
         max_retries=(DEFAULT_MAX_RETRIES if request.max_retries is None else request.max_retries),
+        priority=request.priority or 0,
         limit_price=limit_price,
         expires_at=request.expires_at,
         trigger=(
@@ -187,8 +190,9 @@ def _type_errors(order_type: str, given: Mapping[str, Any]) -> list[FieldError]:
 
 
 class AmendRequest(_Request):
-    """Hold what may be changed of an order at rest."""
+    """Hold what may be changed of an order that rests or waits for its turn."""
 
+    priority: Priority | None = None
     limit_price: Price | None = None
     target_price: Price | None = None
     slippage_tolerance: SlippageFraction | None = None
@@ -212,10 +216,13 @@ def amendment_of(fields: Mapping[str, Any]) -> Amendment:
         raise refusal(errors)
     slippage_bps = request.slippage_bps if slippage is None else int(slippage.scaleb(4))
     amendment = Amendment(
-        limit_price=limit_price, expires_at=request.expires_at, slippage_bps=slippage_bps
+        priority=request.priority,
+        limit_price=limit_price,
+        expires_at=request.expires_at,
+        slippage_bps=slippage_bps,
     )
     if amendment == Amendment():
-        message = "is required, or expiresAt, or slippageTolerance"
+        message = "is required, or priority, or expiresAt, or slippageTolerance"
         raise refusal([FieldError("limitPrice", message, "missing")])
     return amendment
 

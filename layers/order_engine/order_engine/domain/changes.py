@@ -122,14 +122,6 @@ class Failed(Change):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PutToRest(Change):
-    """A new order waits for its condition."""
-
-    target = OrderStatus.OPEN
-    sources = frozenset({OrderStatus.PENDING})
-
-
-@dataclass(frozen=True, kw_only=True)
 class Rested(Change):
     """A released order waits again, until ``rests_until`` at least; ``because`` tells why."""
 
@@ -166,8 +158,9 @@ class Canceled(Change):
 
 @dataclass(frozen=True, kw_only=True)
 class Amendment:
-    """Change terms of an order at rest, no status; None leaves a term as it is."""
+    """Change terms of an order at rest or waiting, no status; None leaves a term as it is."""
 
+    priority: int | None = None
     limit_price: Decimal | None = None
     expires_at: datetime | None = None
     slippage_bps: int | None = None

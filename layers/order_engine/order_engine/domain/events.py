@@ -1,6 +1,6 @@
 """The event of a transition: one shape in Postgres, DynamoDB, WebSocket and HTTP."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field, computed_field
 
@@ -71,14 +71,12 @@ class OrderEvent(EventDetails):
         return f"{self.failure.code}: {self.failure.detail}" if self.failure else None
 
 
-def first_event(order: Order) -> OrderEvent:
-    """Return the event with which a newly stored order begins."""
-    return OrderEvent(
-        order_id=order.order_id,
-        client_order_id=order.client_order_id,
-        user_id=order.user_id,
-        seq=1,
-        status=order.status,
-        attempt=order.attempt,
-        timestamp=order.created_at,
-    )
+class OrderLife(NamedTuple):
+    """Hold an order and all its events as they were at one moment.
+
+    ``orders_ahead`` (up to 1,000) go before it while it waits for its turn; else it is None.
+    """
+
+    order: Order
+    events: list[OrderEvent]
+    orders_ahead: int | None = None

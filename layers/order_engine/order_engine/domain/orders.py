@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_camel
 from order_engine.clock import timestamp_text
 from order_engine.domain.failures import Failure
 from order_engine.domain.money import decimal_text
-from order_engine.domain.statuses import OrderStatus
+from order_engine.domain.statuses import WAITING_STATUSES, OrderStatus
 
 Amount = Annotated[Decimal, PlainSerializer(decimal_text, return_type=str, when_used="json")]
 Timestamp = Annotated[datetime, PlainSerializer(timestamp_text, return_type=str, when_used="json")]
@@ -105,6 +105,9 @@ class OrderTerms(DomainModel):
     amount_in: Amount
     slippage_bps: int
     max_retries: int = 3
+    priority: int = Field(
+        default=0, description="0 to 10: the highest of one's own waiting orders runs first"
+    )
     limit_price: Amount | None = None
     expires_at: Timestamp | None = None
     trigger: SniperTrigger | None = None
@@ -175,6 +178,7 @@ class Order(OrderTerms):
     execution: str = Field(exclude=True, default="")
     generation: int = Field(exclude=True, default=0)
     claimed_by: str | None = Field(exclude=True, default=None)
+    started_at: datetime | None = Field(exclude=True, default=None)
     restarts: int = Field(exclude=True, default=0)
     transaction: SwapTransaction | None = Field(exclude=True, default=None)
     transaction_resolution: Resolution | None = Field(exclude=True, default=None)
@@ -213,6 +217,11 @@ class Order(OrderTerms):
     def execution_terms(self) -> ExecutionTerms:
         """Return what the order's execution works with."""
         return execution_terms_of(self.order_id, self)
+
+    @property
+    def waits_for_turn(self) -> bool:
+        """Tell whether the order may be executed and was given no slot yet."""
+        return self.started_at is None and self.status in WAITING_STATUSES
 
     @property
     def has_unresolved_transaction(self) -> bool:

@@ -62,6 +62,10 @@ MEANINGS: Mapping[OrderStatus, str] = MappingProxyType(
 )
 
 FINAL_STATUSES: frozenset[OrderStatus] = frozenset(s for s in OrderStatus if s.is_final)
+WAITING_STATUSES: frozenset[OrderStatus] = frozenset({_S.PENDING, _S.TRIGGERED})
+"""An order waits for its turn in these, until it is given a slot."""
+BUSY_STATUSES: frozenset[OrderStatus] = frozenset({_S.ROUTING, _S.BUILDING})
+"""An order holds a slot in these: it keeps the venues busy."""
 ACTIVE_STATUSES: frozenset[OrderStatus] = frozenset(OrderStatus) - FINAL_STATUSES
 
 

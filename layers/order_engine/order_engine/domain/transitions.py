@@ -18,23 +18,65 @@ def execution_name(order_id: str, generation: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NewOrder:
-    """State an order to be stored."""
+    """State an order to be stored; ``rests``: it waits for its condition, not for its turn."""
 
     order_id: str
     terms: OrderTerms
     idempotency_key: str | None
     terms_digest: str
-    status: OrderStatus = OrderStatus.PENDING
+    rests: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeLimits:
+    """Say how many orders are taken in; None does not limit.
+
+    ``waiting_per_user`` and ``open_per_user``: orders of one user that wait for their turn, and
+    that are at rest. ``burst`` orders of all users together within ``burst_seconds``.
+    """
+
+    waiting_per_user: int | None = None
+    open_per_user: int | None = None
+    burst: int | None = None
+    burst_seconds: float = 1.0
+
+
+class IntakeLimit(Enum):
+    """Name the limit that an order was refused for."""
+
+    WAITING_PER_USER = "waiting_per_user"
+    OPEN_PER_USER = "open_per_user"
+    ORDERS_PER_SECOND = "orders_per_second"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Tell that an order was not stored; ``retry_after_seconds`` where the wait is known."""
+
+    limit: IntakeLimit
+    retry_after_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Tell what storing an order came to; ``created`` is false for one stored before."""
+    """Tell what storing an order came to; ``created`` is false for one stored before.
+
+    ``unstreamed``: the events it began with, when it was created.
+    """
 
     order: Order
     created: bool
     terms_digest: str
     idempotency_key: str | None = None
+    unstreamed: tuple[OrderEvent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Name an order that was given a slot, and the execution that is to be started for it."""
+
+    order_id: str
+    execution: str
 
 
 class Guard(Enum):
@@ -55,6 +97,7 @@ class Transition:
     """State who makes which change of an order, and what must hold for it.
 
     ``execution`` and ``attempt`` are what ``guard`` compares with the order's own.
+    ``streamed_seq``: the order's events up to here are known to have reached the order stream.
     """
 
     order_id: str
@@ -62,6 +105,7 @@ class Transition:
     guard: Guard
     execution: str | None = None
     attempt: int | None = None
+    streamed_seq: int = 0
 
     @property
     def target(self) -> OrderStatus:
@@ -81,12 +125,15 @@ class MoveResult:
 
     ``moved``: it was carried out now. ``replayed``: the same transition was carried out before
     (a retried call). Neither: the order, as it stands in ``order``, did not allow it.
+    ``freed_slot``: it held a slot and holds it no more; ``next_in_slot`` was given it.
     """
 
     order: Order | None
     moved: bool = False
     replayed: bool = False
     unstreamed: tuple[OrderEvent, ...] = ()
+    freed_slot: bool = False
+    next_in_slot: Claimed | None = None
 
     @property
     def done(self) -> bool:

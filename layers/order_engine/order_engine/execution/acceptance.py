@@ -1,13 +1,9 @@
 """Take an order in: store it once, tell its subscribers, start its execution."""
 
-import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from order_engine.clock import Clock
-from order_engine.domain.changes import PutToRest
-from order_engine.domain.events import first_event
 from order_engine.domain.expiry import check_expiry
 from order_engine.domain.orders import (
     ExecutionTerms,
@@ -18,22 +14,26 @@ from order_engine.domain.orders import (
     execution_terms_of,
 )
 from order_engine.domain.statuses import OrderStatus
-from order_engine.domain.transitions import Guard, NewOrder, Storage, Transition
+from order_engine.domain.transitions import (
+    Claimed,
+    IntakeLimit,
+    IntakeLimits,
+    NewOrder,
+    Refusal,
+)
 from order_engine.domain.types import rules_of
 from order_engine.errors import (
-    ExecutionNotStarted,
     FieldError,
     OutcomeUnknown,
     ProblemCode,
     Rejected,
     Retryable,
-    StreamUnavailable,
+    TooMany,
 )
 from order_engine.execution.outbox import stream_outbox
-from order_engine.execution.ports import EventStream, ExecutionStarter, OrderRepository
+from order_engine.execution.ports import EventStream, OrderRepository
+from order_engine.execution.turns import Turns
 from order_engine.venues.contract import Quoted, QuoteRequest, Venue
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +45,6 @@ class Accepted:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """Say how many orders may be on their way to a venue before one more waits, and how long.
-
-    Without a limit, orders that arrive faster than the venues serve them would all start at once
-    and all be slow. Nobody waits longer than ``turns`` pauses: the limit sets a pace and refuses
-    nothing. Orders that come from rest are not counted: the watch has a pace of its own.
-    """
-
-    limit: int | None = None
-    turns: int = 4
-    pause_seconds: float = 0.5
-
-
 class Acceptance:
     """Accept orders, each exactly once per idempotency key."""
 
@@ -66,21 +52,19 @@ class Acceptance:
         self,
         orders: OrderRepository,
         stream: EventStream,
-        executions: ExecutionStarter,
+        turns: Turns,
         venues: Mapping[VenueName, Venue],
         clock: Clock,
         new_order_id: Callable[[], str],
-        admission: Admission = Admission(),
-        sleep: Callable[[float], None] = time.sleep,
+        limits: IntakeLimits = IntakeLimits(),
     ) -> None:
         self._orders = orders
         self._stream = stream
-        self._executions = executions
+        self._turns = turns
         self._venues = venues
         self._clock = clock
         self._new_order_id = new_order_id
-        self._admission = admission
-        self._sleep = sleep
+        self._limits = limits
 
     def accept(
         self,
@@ -90,14 +74,15 @@ class Acceptance:
         *,
         key_field: str = "Idempotency-Key",
     ) -> Accepted:
-        """Store the order and start its execution, or return the one stored before.
+        """Store the order, or return the one stored before; start whoever's turn it is.
 
-        A limit or sniper order whose condition is not met yet is put to rest instead.
+        The order starts at once where a slot is free and nobody waits before it; else it waits.
+        A limit or sniper order whose condition is not met yet rests.
         ``key_field`` is what the client calls the key, for a refusal to name it.
         Once stored, the order is accepted: a stream or a state machine that is away delays it
         (the reconciler makes up for both) but does not refuse it.
-        Raises ``Rejected`` when the key was used for another order or a sniper order's pool is
-        open already, ``DatabaseUnavailable``.
+        Raises ``Rejected`` when the key was used for another order, a sniper order's pool is open
+        already or a limit of the intake is reached; ``DatabaseUnavailable``.
         """
         key = effective_key(terms, idempotency_key)
         order_id = self._new_order_id()
@@ -105,15 +90,16 @@ class Acceptance:
         quotes = self._quotes(wanted) if rules.rests else []
         is_met = not rules.rests or any(rules.is_met(wanted, quote) for quote in quotes)
         self._check_moment(terms, key, pool_is_open=bool(quotes))
-        storage = self._store(
-            NewOrder(
-                order_id=order_id,
-                terms=terms,
-                idempotency_key=key,
-                terms_digest=terms_digest,
-            ),
-            in_turn=is_met,
+        new_order = NewOrder(
+            order_id=order_id,
+            terms=terms,
+            idempotency_key=key,
+            terms_digest=terms_digest,
+            rests=not is_met,
         )
+        storage = self._orders.insert(new_order, self._limits)
+        if isinstance(storage, Refusal):
+            raise self._refused(storage)
         if not storage.created:
             if storage.idempotency_key != key:
                 raise _reused("clientOrderId", "belongs to an order sent under another key")
@@ -121,22 +107,32 @@ class Acceptance:
                 field = key_field if idempotency_key else "clientOrderId"
                 raise _reused(field, "was used for a different order")
             return Accepted(storage.order, replayed=True, warnings=_warnings(storage.order))
-        self._announce(storage.order)
-        if not is_met:
-            return Accepted(self._put_to_rest(storage.order), replayed=False)
-        self._start(storage.order)
+        stream_outbox(self._orders, self._stream, storage.unstreamed)
+        if storage.order.started_at is not None:
+            self._turns.start(Claimed(order_id, storage.order.execution))
+        if is_met:
+            self._turns.start_soon(order_id)
+        else:
+            self._orders.write_notes()
         return Accepted(storage.order, replayed=False, warnings=_warnings(storage.order))
 
-    def _store(self, order: NewOrder, *, in_turn: bool) -> Storage:
-        """Insert the order; ``in_turn``: when there is room, or it has waited long enough."""
-        limit = self._admission.limit
-        if in_turn and limit is not None:
-            for _ in range(self._admission.turns):
-                storage = self._orders.insert_if_room(order, limit)
-                if storage is not None:
-                    return storage
-                self._sleep(self._admission.pause_seconds)
-        return self._orders.insert(order)
+    def _refused(self, refusal: Refusal) -> Rejected:
+        limits = self._limits
+        match refusal.limit:
+            case IntakeLimit.WAITING_PER_USER:
+                detail = f"{limits.waiting_per_user} of your orders wait already."
+                return TooMany(ProblemCode.TOO_MANY_ORDERS, detail, limit=limits.waiting_per_user)
+            case IntakeLimit.OPEN_PER_USER:
+                detail = f"{limits.open_per_user} of your orders are at rest already."
+                return TooMany(ProblemCode.TOO_MANY_ORDERS, detail, limit=limits.open_per_user)
+            case IntakeLimit.ORDERS_PER_SECOND:
+                return TooMany(
+                    ProblemCode.RATE_LIMITED,
+                    "More orders than the engine takes in; try again.",
+                    limit=limits.burst,
+                    window_seconds=limits.burst_seconds,
+                    retry_after_seconds=refusal.retry_after_seconds,
+                )
 
     def _quotes(self, terms: ExecutionTerms) -> list[Quote]:
         """Ask for the prices that decide whether the order may execute right away."""
@@ -154,26 +150,6 @@ class Acceptance:
         except Rejected:
             if key is None or not self._orders.is_stored(terms.user_id, key):
                 raise
-
-    def _put_to_rest(self, order: Order) -> Order:
-        result = self._orders.move(Transition(order.order_id, PutToRest(), Guard.ANYONE))
-        stream_outbox(self._orders, self._stream, result.unstreamed)
-        return result.order or order
-
-    def _announce(self, order: Order) -> None:
-        event = first_event(order)
-        try:
-            self._stream.announce(order, [event])
-        except StreamUnavailable:
-            logger.warning("first event left to the outbox", extra={"order_id": order.order_id})
-        else:
-            self._orders.mark_streamed([event])
-
-    def _start(self, order: Order) -> None:
-        try:
-            self._executions.start(order.order_id, order.execution)
-        except ExecutionNotStarted:
-            logger.warning("start left to the reconciler", extra={"order_id": order.order_id})
 
 
 def _warnings(order: Order) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ as the first did, one that no longer fits answers ``superseded``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Literal, assert_never
@@ -26,7 +26,7 @@ from order_engine.domain.failures import Failure, FailureCode
 from order_engine.domain.money import price_of, slippage_bps_between
 from order_engine.domain.orders import ExecutionTerms, Order, Resolution, SwapTransaction
 from order_engine.domain.statuses import OrderStatus
-from order_engine.domain.transitions import FailedAttempt, Guard, MoveResult, Transition
+from order_engine.domain.transitions import FailedAttempt, Guard, Transition
 from order_engine.domain.types import rules_of
 from order_engine.execution.decision import FAILURE_CODES, choose
 from order_engine.execution.messages import (
@@ -46,8 +46,8 @@ from order_engine.execution.messages import (
     WrittenDown,
     parse_request,
 )
-from order_engine.execution.outbox import stream_outbox
-from order_engine.execution.ports import EventStream, OrderRepository
+from order_engine.execution.moves import Moves
+from order_engine.execution.ports import OrderRepository
 from order_engine.measures import Measure
 from order_engine.venues.contract import AnyBuildAnswer, AnyFailure, AnyQuoteAnswer, Built, Reverted
 
@@ -68,6 +68,7 @@ class Step:
     answer: LifecycleAnswer
     order: Order | None
     moved: bool = False
+    streamed_seq: int = 0
 
     def to_log(self) -> dict[str, Any]:
         """Return what the log tells of the step; of a decision, the quotes too."""
@@ -109,9 +110,9 @@ class Step:
 class Lifecycle:
     """Carry out what the state machine asks of an order's state."""
 
-    def __init__(self, orders: OrderRepository, stream: EventStream, clock: Clock) -> None:
+    def __init__(self, orders: OrderRepository, moves: Moves, clock: Clock) -> None:
         self._orders = orders
-        self._stream = stream
+        self._moves = moves
         self._clock = clock
 
     def take_message(self, message: Mapping[str, Any]) -> Step:
@@ -119,20 +120,29 @@ class Lifecycle:
         return self.take(parse_request(message))
 
     def take(self, request: LifecycleRequest) -> Step:
-        """Take the step that a message asks for."""
+        """Take the step that a message asks for; the answer says what of the order is streamed."""
+        step = self._take(request)
+        streamed_seq = max(step.streamed_seq, request.streamed_seq)
+        answer = step.answer.model_copy(update={"streamed_seq": streamed_seq})
+        return replace(step, answer=answer, streamed_seq=streamed_seq)
+
+    def _take(self, request: LifecycleRequest) -> Step:
+        seq = request.streamed_seq
         match request:
             case RouteRequest():
                 return self.route(
-                    request.order_id, request.execution, request.after_attempt, request.failure
+                    request.order_id, request.execution, request.after_attempt, request.failure, seq
                 )
             case DecideRequest(order=terms, execution=execution, attempt=attempt):
-                return self.decide(terms, execution, attempt, request.answers)
+                return self.decide(terms, execution, attempt, request.answers, seq)
             case SubmitRequest(order=terms, execution=execution, attempt=attempt):
-                return self.submit(terms, execution, attempt, request.answer)
+                return self.submit(terms, execution, attempt, request.answer, seq)
             case ConfirmRequest(order=terms, execution=execution, attempt=attempt):
-                return self.confirm(terms, execution, attempt, request.answer, request.quoted_price)
+                return self.confirm(
+                    terms, execution, attempt, request.answer, request.quoted_price, seq
+                )
             case AttemptFailedRequest(order=terms, execution=execution, attempt=attempt):
-                return self.attempt_failed(terms, execution, attempt, request.answer)
+                return self.attempt_failed(terms, execution, attempt, request.answer, seq)
             case unknown:
                 assert_never(unknown)
 
@@ -142,6 +152,7 @@ class Lifecycle:
         execution: str,
         after_attempt: int | None,
         failure: Failure | None = None,
+        streamed_seq: int = 0,
     ) -> Step:
         """Begin an attempt: claim the order (first call) or follow the failed ``after_attempt``.
 
@@ -152,20 +163,21 @@ class Lifecycle:
         another execution's hands.
         """
         is_claim = after_attempt is None
-        result = self._move(
+        done = self._moves.move(
             Transition(
                 order_id,
                 Routed(after=failure),
                 Guard.CLAIM if is_claim else Guard.ATTEMPT,
                 execution,
                 after_attempt,
+                streamed_seq,
             )
         )
-        order = result.order
+        result, order = done.result, done.result.order
         if order is None or order.execution != execution or order.status.is_final:
             return Step(SUPERSEDED, order)
         if result.done and order.status is OrderStatus.ROUTING:
-            return Step(_routing(order), order, moved=result.moved)
+            return Step(_routing(order), order, result.moved, done.streamed_seq)
         if order.status is OrderStatus.ROUTING:
             if not is_claim and order.attempt == (after_attempt or 0) + 1:
                 return Step(_routing(order), order)
@@ -182,6 +194,7 @@ class Lifecycle:
         execution: str,
         attempt: int,
         answers: Sequence[AnyQuoteAnswer],
+        streamed_seq: int = 0,
     ) -> Step:
         """Choose the venue from all answers and write the decision down.
 
@@ -189,12 +202,12 @@ class Lifecycle:
         met (any more), ``expired``, ``retry``, ``failed``, ``superseded``.
         """
         if self._is_past(terms):
-            return self._change(terms, execution, attempt, Expired())
+            return self._change(terms, execution, attempt, Expired(), streamed_seq)
         choice = choose(terms, answers, attempt, self._clock.now())
         if isinstance(choice, Failure):
             if choice.code is FailureCode.LIMIT_NOT_MET:
-                return self._rest(terms, execution, attempt, choice)
-            return self._attempt_failed(terms, execution, attempt, choice)
+                return self._rest(terms, execution, attempt, choice, streamed_seq)
+            return self._attempt_failed(terms, execution, attempt, choice, streamed_seq)
         decided = Decided(
             quotes=tuple(quote.public for quote in choice.quotes),
             chosen_dex=choice.best.dex,
@@ -208,6 +221,7 @@ class Lifecycle:
             execution,
             attempt,
             decided,
+            streamed_seq,
             lambda order: Building(
                 dex=order.chosen_dex or decided.chosen_dex,
                 quoted_price=order.quoted_price or Decimal(0),
@@ -217,7 +231,12 @@ class Lifecycle:
         )
 
     def submit(
-        self, terms: ExecutionTerms, execution: str, attempt: int, answer: AnyBuildAnswer
+        self,
+        terms: ExecutionTerms,
+        execution: str,
+        attempt: int,
+        answer: AnyBuildAnswer,
+        streamed_seq: int = 0,
     ) -> Step:
         """Write the built transaction down before anyone sends it.
 
@@ -225,14 +244,14 @@ class Lifecycle:
         built none; ``expired``; ``superseded``.
         """
         if self._is_past(terms):
-            step = self._change(terms, execution, attempt, Expired())
+            step = self._change(terms, execution, attempt, Expired(), streamed_seq)
             order = step.order
             # A repeated call whose first one wrote the transaction down in time.
             if order and order.transaction and _is_at_submitted(order, execution, attempt):
                 return Step(_written_down("submitted", order, order.transaction), order)
             return step
         if not isinstance(answer, Built):
-            return self.attempt_failed(terms, execution, attempt, answer)
+            return self.attempt_failed(terms, execution, attempt, answer, streamed_seq)
         built = answer.transaction
         # A repeated call may bring a transaction built anew; the one written down is what counts.
         return self._change(
@@ -240,6 +259,7 @@ class Lifecycle:
             execution,
             attempt,
             Submitted(transaction=built),
+            streamed_seq,
             lambda order: _written_down("submitted", order, order.transaction or built),
         )
 
@@ -250,6 +270,7 @@ class Lifecycle:
         attempt: int,
         answer: LandedSwap,
         quoted_price: Decimal,
+        streamed_seq: int = 0,
     ) -> Step:
         """Record that the swap landed and what it paid. Outcomes: ``confirmed``, ``superseded``."""
         executed_price = price_of(answer.amount_out, terms.amount_in)
@@ -259,10 +280,15 @@ class Lifecycle:
             amount_out=answer.amount_out,
             realized_slippage_bps=slippage_bps_between(quoted_price, executed_price),
         )
-        return self._change(terms, execution, attempt, confirmed)
+        return self._change(terms, execution, attempt, confirmed, streamed_seq)
 
     def attempt_failed(
-        self, terms: ExecutionTerms, execution: str, attempt: int, answer: AnyFailure
+        self,
+        terms: ExecutionTerms,
+        execution: str,
+        attempt: int,
+        answer: AnyFailure,
+        streamed_seq: int = 0,
     ) -> Step:
         """Record that the attempt came to nothing. Outcomes: ``retry``, ``failed``, ``superseded``.
 
@@ -270,11 +296,13 @@ class Lifecycle:
         """
         if isinstance(answer, Reverted):
             failure = Failure.of(answer.code, answer.detail, attempt)
-            return self._attempt_failed(terms, execution, attempt, failure, "reverted")
+            return self._attempt_failed(
+                terms, execution, attempt, failure, streamed_seq, "reverted"
+            )
         detail = getattr(answer, "detail", answer.outcome)
         failure = Failure.of(FAILURE_CODES[answer.outcome], detail, attempt)
         resolution: Resolution | None = "expired" if answer.outcome == "expired" else None
-        return self._attempt_failed(terms, execution, attempt, failure, resolution)
+        return self._attempt_failed(terms, execution, attempt, failure, streamed_seq, resolution)
 
     def _attempt_failed(
         self,
@@ -282,6 +310,7 @@ class Lifecycle:
         execution: str,
         attempt: int,
         reason: Failure,
+        streamed_seq: int,
         resolution: Resolution | None = None,
     ) -> Step:
         rules = rules_of(terms.type)
@@ -298,15 +327,22 @@ class Lifecycle:
             answer = RetryLater(backoff_seconds=pause_s, after_attempt=attempt, failure=failure)
             return Step(answer, order)
         if rules.rests and order.status is OrderStatus.ROUTING:
-            return self._rest(terms, execution, attempt, failure)
+            return self._rest(terms, execution, attempt, failure, streamed_seq)
         failed = Failed(failure=failure, at_venue=order.chosen_dex, signature=order.tx_hash)
-        return self._change(terms, execution, attempt, failed)
+        return self._change(terms, execution, attempt, failed, streamed_seq)
 
-    def _rest(self, terms: ExecutionTerms, execution: str, attempt: int, failure: Failure) -> Step:
+    def _rest(
+        self,
+        terms: ExecutionTerms,
+        execution: str,
+        attempt: int,
+        failure: Failure,
+        streamed_seq: int,
+    ) -> Step:
         """Put the order back to rest; it is not released again before a pause has passed."""
         rests_until = self._clock.now() + timedelta(seconds=backoff_s(attempt))
         rested = Rested(rests_until=rests_until, because=failure)
-        return self._change(terms, execution, attempt, rested)
+        return self._change(terms, execution, attempt, rested, streamed_seq)
 
     def _is_past(self, terms: ExecutionTerms) -> bool:
         return terms.expires_at is not None and terms.expires_at <= self._clock.now()
@@ -317,18 +353,17 @@ class Lifecycle:
         execution: str,
         attempt: int,
         change: Change,
+        streamed_seq: int,
         answer: Callable[[Order], LifecycleAnswer] | None = None,
     ) -> Step:
-        result = self._move(Transition(terms.order_id, change, Guard.ATTEMPT, execution, attempt))
+        done = self._moves.move(
+            Transition(terms.order_id, change, Guard.ATTEMPT, execution, attempt, streamed_seq)
+        )
+        result, seq = done.result, done.streamed_seq
         if not result.done or result.order is None:
-            return Step(SUPERSEDED, result.order)
+            return Step(SUPERSEDED, result.order, streamed_seq=seq)
         said = answer(result.order) if answer else _ENDS[type(change)]
-        return Step(said, result.order, moved=result.moved)
-
-    def _move(self, transition: Transition) -> MoveResult:
-        result = self._orders.move(transition)
-        stream_outbox(self._orders, self._stream, result.unstreamed)
-        return result
+        return Step(said, result.order, result.moved, seq)
 
 
 def backoff_s(count: int) -> int:

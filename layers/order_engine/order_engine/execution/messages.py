@@ -19,7 +19,13 @@ from order_engine.domain.orders import (
 from order_engine.venues.contract import AnyBuildAnswer, AnyFailure, AnyQuoteAnswer, Landed
 
 
-class RouteRequest(DomainModel):
+class _Request(DomainModel):
+    streamed_seq: int = Field(
+        default=0, description="the order's events up to this one have reached the order stream"
+    )
+
+
+class RouteRequest(_Request):
     """Begin an attempt: the first without ``after_attempt``, the next after a failed one."""
 
     action: Literal["route"] = "route"
@@ -29,7 +35,7 @@ class RouteRequest(DomainModel):
     failure: Failure | None = None
 
 
-class _AttemptRequest(DomainModel):
+class _AttemptRequest(_Request):
     order: ExecutionTerms
     execution: str
     attempt: int
@@ -88,7 +94,11 @@ def parse_request(message: Mapping[str, Any]) -> LifecycleRequest:
     return _REQUESTS.validate_python(message)
 
 
-class Routing(DomainModel):
+class _Answer(DomainModel):
+    streamed_seq: int = Field(default=0, description="what the next request is to say of it")
+
+
+class Routing(_Answer):
     """Answer that an attempt has begun, with what the venues need to know."""
 
     outcome: Literal["routing"] = "routing"
@@ -96,7 +106,7 @@ class Routing(DomainModel):
     order: ExecutionTerms
 
 
-class Building(DomainModel):
+class Building(_Answer):
     """Answer with the chosen venue and the bounds of the swap."""
 
     outcome: Literal["building"] = "building"
@@ -106,7 +116,7 @@ class Building(DomainModel):
     venue_data: JsonValue = None
 
 
-class WrittenDown(DomainModel):
+class WrittenDown(_Answer):
     """Answer with the transaction to send: written down now, or before a restart (``resume``)."""
 
     outcome: Literal["submitted", "resume"]
@@ -116,7 +126,7 @@ class WrittenDown(DomainModel):
     transaction: SwapTransaction
 
 
-class RetryLater(DomainModel):
+class RetryLater(_Answer):
     """Answer that another attempt is due after a pause."""
 
     outcome: Literal["retry"] = "retry"
@@ -125,7 +135,7 @@ class RetryLater(DomainModel):
     failure: Failure
 
 
-class Over(DomainModel):
+class Over(_Answer):
     """Answer that this execution has nothing more to do.
 
     ``superseded``: the order is final, or in another execution's hands.

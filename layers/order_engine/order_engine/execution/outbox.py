@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 def stream_outbox(
     orders: OrderRepository, stream: EventStream, events: Sequence[OrderEvent]
 ) -> bool:
-    """Hand committed events to the stream and note that they are there; tell whether they are.
+    """Hand committed events to the stream and note it; tell whether they are there.
 
     A stream that is away never holds an order up: what stays in the outbox goes out with the
     order's next transition or by the reconciler.
@@ -25,5 +25,5 @@ def stream_outbox(
     except StreamUnavailable:
         logger.warning("events left to the outbox", extra={"order_id": events[0].order_id})
         return False
-    orders.mark_streamed(events)
+    orders.note_streamed(events)
     return True

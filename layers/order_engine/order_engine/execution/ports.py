@@ -1,6 +1,6 @@
 """What the domain needs from the outside, as protocols."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from enum import Enum
 from typing import Protocol
@@ -9,10 +9,13 @@ from order_engine.domain.changes import Amendment
 from order_engine.domain.events import OrderEvent
 from order_engine.domain.orders import Order, OrderType
 from order_engine.domain.transitions import (
+    Claimed,
     FailedAttempt,
+    IntakeLimits,
     MoveResult,
     NewOrder,
     PairDemand,
+    Refusal,
     Storage,
     Transition,
     VenuePrice,
@@ -25,14 +28,10 @@ class OrderRepository(Protocol):
     Every method raises ``DatabaseUnavailable`` when the database cannot serve.
     """
 
-    def insert(self, order: NewOrder) -> Storage:
-        """Store a new order with its first event, or find the one stored under the same key."""
-        ...
+    def insert(self, order: NewOrder, limits: IntakeLimits = IntakeLimits()) -> Storage | Refusal:
+        """Store a new order with its first events, or find the one stored under the same key.
 
-    def insert_if_room(self, order: NewOrder, admission_limit: int) -> Storage | None:
-        """Insert unless ``admission_limit`` orders are on their way to a venue: then return None.
-
-        Orders that were at rest are not counted, nor are those that stand still.
+        A new order is refused when a limit is reached; one that was stored is found all the same.
         """
         ...
 
@@ -41,7 +40,10 @@ class OrderRepository(Protocol):
         ...
 
     def move(self, transition: Transition) -> MoveResult:
-        """Carry out one guarded transition; the only way an order's state changes."""
+        """Carry out one guarded transition; the only way an order's state changes.
+
+        A slot that it frees is given to the next waiting order, which the caller then starts.
+        """
         ...
 
     def resume_routing(
@@ -62,8 +64,27 @@ class OrderRepository(Protocol):
         """Return an order's events in order."""
         ...
 
-    def mark_streamed(self, events: Sequence[OrderEvent]) -> None:
-        """Note that these events have reached the order stream."""
+    def note_streamed(self, events: Sequence[OrderEvent]) -> None:
+        """Remember that these events have reached the order stream; written down later."""
+        ...
+
+    def write_notes(self) -> None:
+        """Write down what is remembered of streamed events."""
+        ...
+
+
+class WaitingOrders(Protocol):
+    """Hand out the slots to orders that wait for their turn."""
+
+    def claim_next(self) -> Claimed | None:
+        """Give a free slot, if there is one, to the order whose turn it is, if one waits."""
+        ...
+
+    def claim_unstarted(self, older_than: timedelta, limit: int) -> list[Claimed]:
+        """Return orders that were given a slot so long ago and have not moved since.
+
+        Nobody is given the same one again for the same length of time.
+        """
         ...
 
 
@@ -72,10 +93,6 @@ class EventStream(Protocol):
 
     def append(self, events: Sequence[OrderEvent]) -> None:
         """Write events, in order; raise ``StreamUnavailable`` when they could not be written."""
-        ...
-
-    def announce(self, order: Order, events: Sequence[OrderEvent]) -> None:
-        """Write a new order's owner and first events; raise ``StreamUnavailable``."""
         ...
 
 
@@ -129,10 +146,10 @@ class ReconcilableOrders(OrderRepository, Protocol):
 
 
 class AmendableOrders(Protocol):
-    """Change the terms of orders at rest."""
+    """Change the terms of orders that rest or wait."""
 
     def amend(self, order_id: str, amendment: Amendment) -> tuple[Order | None, bool]:
-        """Return the order as it then stands, and whether it was at rest and thus changed."""
+        """Return the order as it then stands, and whether it was changed: at rest, or waiting."""
         ...
 
 
@@ -141,10 +158,6 @@ class RestingOrders(OrderRepository, Protocol):
 
     def pairs_at_rest(self, order_type: OrderType) -> list[PairDemand]:
         """Return the pairs that orders of the type wait for, always in the same order."""
-        ...
-
-    def in_flight(self, order_types: Collection[OrderType]) -> int:
-        """Return how many released orders of these types are in execution."""
         ...
 
     def release(

@@ -20,6 +20,7 @@ from order_engine.domain.transitions import Guard, Transition
 from order_engine.errors import ExecutionNotStarted, OutcomeUnknown, Retryable
 from order_engine.execution.lifecycle import Lifecycle
 from order_engine.execution.messages import LandedSwap, RetryLater
+from order_engine.execution.moves import Moves
 from order_engine.execution.outbox import stream_outbox
 from order_engine.execution.ports import (
     EventStream,
@@ -27,6 +28,7 @@ from order_engine.execution.ports import (
     ExecutionState,
     ReconcilableOrders,
 )
+from order_engine.execution.turns import Turns
 from order_engine.measures import Measure
 from order_engine.venues.contract import (
     CheckRequest,
@@ -62,6 +64,7 @@ class Findings:
     resolved: int = 0
     given_up: int = 0
     unresolved: int = 0
+    turns_started: int = 0
     oldest_age_s: float = 0
     order_ids: list[str] = field(default_factory=list)
 
@@ -90,13 +93,16 @@ class Reconciler:
         executions: ExecutionControl,
         venues: Mapping[VenueName, Venue],
         clock: Clock,
+        turns: Turns,
     ) -> None:
         self._orders = orders
         self._stream = stream
+        self._turns = turns
+        self._moves = Moves(orders, stream, turns)
         self._executions = executions
         self._venues = venues
         self._clock = clock
-        self._lifecycle = Lifecycle(orders, stream, clock)
+        self._lifecycle = Lifecycle(orders, self._moves, clock)
 
     def run(self, order_id: str | None = None) -> Findings:
         """Make one pass over the stale orders, or over the one order given, and the outbox.
@@ -117,6 +123,9 @@ class Reconciler:
         for events in self._orders.outbox(OUTBOX_AFTER, EVENTS_PER_PASS):
             if stream_outbox(self._orders, self._stream, events):
                 findings.events_streamed += len(events)
+        self._orders.write_notes()
+        if order_id is None:
+            findings.turns_started = self._turns.start_waiting().started
         return findings
 
     def _reconcile(self, order: Order, findings: Findings) -> None:
@@ -194,12 +203,7 @@ class Reconciler:
             retryable=False,
             attempt=order.attempt,
         )
-        result = self._orders.move(
-            Transition(
-                order.order_id, Failed(failure=failure, signature=order.tx_hash), Guard.ANYONE
-            )
-        )
-        stream_outbox(self._orders, self._stream, result.unstreamed)
-        if result.moved:
+        failed = Failed(failure=failure, signature=order.tx_hash)
+        if self._moves.move(Transition(order.order_id, failed, Guard.ANYONE)).result.moved:
             findings.given_up += 1
             logger.error("gave an order up", extra={"order_id": order.order_id})

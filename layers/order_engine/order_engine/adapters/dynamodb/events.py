@@ -33,7 +33,6 @@ from order_engine.streaming.rows import (
 
 if TYPE_CHECKING:
     from order_engine.domain.events import OrderEvent
-    from order_engine.domain.orders import Order
 
 EVENT_LIFETIME = timedelta(days=35)
 """An order rests for 30 days at most, so its first event outlives its last one by days."""
@@ -57,12 +56,6 @@ class Events(Table):
                 self._call("put_item", TableName=self._table, Item=chunk[0])
             else:
                 self._transact([self._put(item) for item in chunk])
-
-    def announce(self, order: "Order", events: Sequence["OrderEvent"]) -> None:
-        """Write a new order's first events; raise ``StreamUnavailable``."""
-        if not any(event.seq == 1 for event in events):
-            raise ValueError(f"order {order.order_id} is announced without its first event")
-        self.append(events)
 
     def look(self, last_seqs: Mapping[str, int], user_ids: Collection[str]) -> Looks:
         """Find out in one read, however many orders a user has, whether anybody listens.

@@ -1,76 +1,50 @@
 """Store orders and move them: the statements that change an order, and its events with it."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from order_engine.adapters.postgres.connection import Connection, Row
-from order_engine.adapters.postgres.queries import PostgresOrderReader
+from order_engine.adapters.postgres.connection import Connection, Database, Row
+from order_engine.adapters.postgres.intake import UNSTREAMED, PostgresIntake
 from order_engine.adapters.postgres.rows import (
-    TERMS,
     amended_values,
     assignments,
     changed_values,
+    claimed,
     event_of,
     failure_json,
     order_of,
-    term_values,
 )
 from order_engine.domain.changes import Amendment
 from order_engine.domain.events import OrderEvent
 from order_engine.domain.orders import Order
-from order_engine.domain.transitions import (
-    FailedAttempt,
-    Guard,
-    MoveResult,
-    NewOrder,
-    Storage,
-    Transition,
-    execution_name,
-)
-from order_engine.errors import DatabaseUnavailable
+from order_engine.domain.statuses import BUSY_STATUSES, WAITING_STATUSES
+from order_engine.domain.transitions import FailedAttempt, Guard, MoveResult, Transition
 
-_INSERT = sql.SQL("""
-WITH stored AS (
-    INSERT INTO orders ({terms}, id, idempotency_key, terms_digest, status, execution, milestones,
-        created_at, updated_at)
-    SELECT {values}, %(id)s, %(idempotency_key)s, %(terms_digest)s, %(target)s, %(execution)s,
-        milestone(%(target)s, instant), instant, instant
-    FROM (SELECT now_in_milliseconds() AS instant) AS clock
-    WHERE %(admission_limit)s::integer IS NULL OR %(admission_limit)s > (
-        SELECT count(*) FROM orders
-        WHERE status IN ('pending', 'routing', 'building') AND generation = 0
-          AND updated_at > instant - interval '15 seconds'
-          AND (status <> 'pending' OR updated_at > instant - interval '2 seconds'))
-    ON CONFLICT DO NOTHING
-    RETURNING *
-), recorded AS (
-    INSERT INTO order_events (order_id, seq, event, attempt, execution, created_at)
-    SELECT id, seq, status, attempt, execution, created_at FROM stored
-)
-SELECT * FROM stored
-""").format(
-    terms=sql.SQL(", ").join(sql.Identifier(column.name) for column in TERMS),
-    values=sql.SQL(", ").join(sql.Placeholder(column.name) for column in TERMS),
-)
+MOST_NOTES = 200
 
-_FIND_STORED = """
-SELECT * FROM orders
-WHERE id = %(id)s
-   OR (user_id = %(user_id)s AND idempotency_key = %(idempotency_key)s)
-   OR (user_id = %(user_id)s AND client_order_id = %(client_order_id)s)
-ORDER BY (id = %(id)s) DESC, (idempotency_key = %(idempotency_key)s) DESC NULLS LAST
-LIMIT 1
-"""
+# What is known to be streamed is noted with the next statement, whatever order it is about: an own
+# one would cost a round trip. Rows that another worker notes are passed over.
+NOTED = """
+noted AS (
+    UPDATE order_events SET streamed_at = clock_timestamp() WHERE (order_id, seq) IN (
+        SELECT order_events.order_id, order_events.seq FROM order_events
+        JOIN unnest(%(noted_orders)s::uuid[], %(noted_seqs)s::integer[]) AS streamed (order_id, seq)
+            ON order_events.order_id = streamed.order_id AND order_events.seq <= streamed.seq
+        WHERE streamed_at IS NULL
+        FOR UPDATE OF order_events SKIP LOCKED)
+)"""
 
 _MOVE = """
-WITH moved AS (
+WITH {noted}, moved AS (
     UPDATE orders SET
         previous_status = status, status = %(target)s, seq = seq + 1,
         attempt = attempt + %(attempt_step)s, (updated_at, milestones) = (
             SELECT instant, milestones || milestone(%(target)s, instant)
-            FROM (SELECT now_in_milliseconds() AS instant) AS clock){changes}
+            FROM (SELECT now_in_milliseconds() AS instant) AS clock),
+        started_at = CASE WHEN %(target)s = 'open' THEN NULL ELSE started_at END{changes}
     WHERE id = %(id)s AND status = ANY(%(sources)s)
         AND (status <> 'submitted' OR %(target)s = 'confirmed'
              OR tx_resolution IN ('reverted', 'expired'))
@@ -82,13 +56,23 @@ WITH moved AS (
     SELECT id, seq, status, previous_status, attempt, %(execution)s, %(meta)s, updated_at
     FROM moved
     RETURNING *
+), freed AS (
+    SELECT id FROM moved
+    WHERE NOT status = ANY(%(busy)s)
+        AND (previous_status = ANY(%(busy)s)
+             OR (previous_status = ANY(%(waiting)s) AND started_at IS NOT NULL))
+), given AS (
+    SELECT claimed.id, claimed.execution
+    FROM freed, LATERAL claim_next_order(%(slots)s) AS claimed
+    WHERE %(slots)s IS NOT NULL
 )
-SELECT moved.*, (
+SELECT moved.*, EXISTS (SELECT FROM freed) AS freed_slot,
+    (SELECT id FROM given) AS next_id, (SELECT execution FROM given) AS next_execution, (
     SELECT jsonb_agg(waiting ORDER BY waiting.seq) FROM (
         SELECT seq, event, previous_status, attempt, meta, created_at FROM recorded
         UNION ALL
         SELECT seq, event, previous_status, attempt, meta, created_at FROM order_events
-        WHERE order_id = %(id)s AND streamed_at IS NULL
+        WHERE order_id = %(id)s AND streamed_at IS NULL AND seq > %(streamed_seq)s
     ) AS waiting
 ) AS unstreamed
 FROM moved
@@ -100,70 +84,17 @@ _GUARDS: Mapping[Guard, sql.SQL] = {
     Guard.ANYONE: sql.SQL("true"),
 }
 
-_UNSTREAMED = """
-SELECT seq, event, previous_status, attempt, meta, created_at FROM order_events
-WHERE order_id = %(id)s AND streamed_at IS NULL ORDER BY seq
-"""
 
-
-class PostgresOrders(PostgresOrderReader):
+class PostgresOrders(PostgresIntake):
     """Keep orders in Postgres; implements ``OrderRepository`` and ``AmendableOrders``.
 
     Every statement may be repeated: inserts find what they stored before, transitions recognize
     themselves.
     """
 
-    def insert(self, order: NewOrder) -> Storage:
-        """Store a new order with its first event, or return the one stored under the same key."""
-        storage = self._insert(order, None)
-        if storage is None:
-            raise DatabaseUnavailable("a conflicting order vanished")
-        return storage
-
-    def insert_if_room(self, order: NewOrder, admission_limit: int) -> Storage | None:
-        """Insert unless ``admission_limit`` orders are on their way to a venue: then return None.
-
-        Requests that arrive at once may exceed the limit by as many as they are. An order that
-        stands still is not counted: its start failed, or it waits for a venue that is down.
-        """
-        return self._insert(order, admission_limit)
-
-    def _insert(self, order: NewOrder, admission_limit: int | None) -> Storage | None:
-        parameters = {
-            **term_values(order.terms),
-            "id": order.order_id,
-            "idempotency_key": order.idempotency_key,
-            "terms_digest": order.terms_digest,
-            "target": order.status,
-            "execution": execution_name(order.order_id, 0),
-            "admission_limit": admission_limit,
-        }
-
-        def store(connection: Connection) -> Storage | None:
-            row = connection.execute(_INSERT, parameters).fetchone()
-            created = row is not None
-            if row is None:
-                row = connection.execute(_FIND_STORED, parameters).fetchone()
-            if row is None:
-                return None
-            stored = order_of(row)
-            # A repeated insert after a lost answer finds its own row by id: it did create it.
-            return Storage(
-                order=stored,
-                created=created or stored.order_id == order.order_id,
-                idempotency_key=row["idempotency_key"],
-                terms_digest=row["terms_digest"],
-            )
-
-        return self._database.run(store)
-
-    def is_stored(self, user_id: str, idempotency_key: str) -> bool:
-        """Tell whether the user has an order under this key."""
-        row = self._database.row(
-            "SELECT id FROM orders WHERE user_id = %s AND idempotency_key = %s",
-            [user_id, idempotency_key],
-        )
-        return row is not None
+    def __init__(self, database: Database, slots: int | None = None) -> None:
+        super().__init__(database, slots)
+        self._streamed: dict[str, int] = {}
 
     def move(self, transition: Transition) -> MoveResult:
         """Carry out one guarded transition in one round trip.
@@ -173,7 +104,12 @@ class PostgresOrders(PostgresOrderReader):
         values = changed_values(transition.change)
         if transition.guard is Guard.CLAIM:
             values["claimed_by"] = transition.execution
+        order_id = transition.order_id
+        streamed_seq = max(transition.streamed_seq, self._streamed.get(order_id, 0))
+        if streamed_seq:
+            self._streamed[order_id] = streamed_seq
         statement = sql.SQL(_MOVE).format(
+            noted=sql.SQL(NOTED),
             changes=sql.SQL(", ") + assignments(list(values)) if values else sql.SQL(""),
             guard=_GUARDS[transition.guard],
         )
@@ -186,6 +122,11 @@ class PostgresOrders(PostgresOrderReader):
             "attempt": transition.attempt,
             "execution": transition.execution,
             "meta": Jsonb(transition.change.details.to_json_dict()),
+            "streamed_seq": streamed_seq,
+            "busy": sorted(BUSY_STATUSES),
+            "waiting": sorted(WAITING_STATUSES),
+            "slots": self._slots,
+            **self._notes(),
         }
 
         def carry_out(connection: Connection) -> MoveResult:
@@ -197,9 +138,24 @@ class PostgresOrders(PostgresOrderReader):
                 order=order,
                 moved=True,
                 unstreamed=tuple(event_of(order, event) for event in row["unstreamed"]),
+                freed_slot=row["freed_slot"],
+                next_in_slot=claimed(row["next_id"], row["next_execution"]),
             )
 
-        return self._database.run(carry_out)
+        result = self._database.run(carry_out)
+        self._forget_notes(parameters)
+        return result
+
+    def _notes(self) -> dict[str, list[Any]]:
+        return {
+            "noted_orders": list(self._streamed),
+            "noted_seqs": list(self._streamed.values()),
+        }
+
+    def _forget_notes(self, noted: Mapping[str, Any]) -> None:
+        for order_id, seq in zip(noted["noted_orders"], noted["noted_seqs"], strict=True):
+            if self._streamed.get(order_id) == seq:
+                del self._streamed[order_id]
 
     def _explain_refusal(self, connection: Connection, transition: Transition) -> MoveResult:
         row = connection.execute(
@@ -230,7 +186,7 @@ class PostgresOrders(PostgresOrderReader):
                 )
             case Guard.ANYONE:
                 replayed = order.status is transition.target
-        unstreamed = connection.execute(_UNSTREAMED, {"id": transition.order_id}).fetchall()
+        unstreamed = connection.execute(UNSTREAMED, {"id": transition.order_id}).fetchall()
         return MoveResult(
             order=order,
             replayed=replayed,
@@ -293,20 +249,29 @@ class PostgresOrders(PostgresOrderReader):
         row = self._database.run(record)
         return order_of(row) if row else None
 
-    def mark_streamed(self, events: Sequence[OrderEvent]) -> None:
-        """Note that these events have reached the order stream."""
-        if not events:
+    def note_streamed(self, events: Sequence[OrderEvent]) -> None:
+        """Remember that these events have reached the order stream.
+
+        It is written down with the next transition, or when ``MOST_NOTES`` have come together.
+        What is lost with this process, the reconciler streams once more, which changes nothing.
+        """
+        for event in events:
+            self._streamed[event.order_id] = max(
+                event.seq, self._streamed.get(event.order_id, event.seq)
+            )
+        if len(self._streamed) >= MOST_NOTES:
+            self.write_notes()
+
+    def write_notes(self) -> None:
+        """Write down what is remembered of streamed events."""
+        if not self._streamed:
             return
-        self._database.execute(
-            "UPDATE order_events SET streamed_at = clock_timestamp()"
-            " FROM unnest(%s::uuid[], %s::int[]) AS streamed (order_id, seq)"
-            " WHERE order_events.order_id = streamed.order_id"
-            " AND order_events.seq = streamed.seq AND streamed_at IS NULL",
-            [[event.order_id for event in events], [event.seq for event in events]],
-        )
+        notes = self._notes()
+        self._database.execute(sql.SQL("WITH {} SELECT").format(sql.SQL(NOTED)), notes)
+        self._forget_notes(notes)
 
     def amend(self, order_id: str, amendment: Amendment) -> tuple[Order | None, bool]:
-        """Change the terms of an order at rest.
+        """Change the terms of an order that rests or waits for its turn.
 
         Return the order as it then stands (None: there is none), and whether it was changed.
         Raises ``ValueError`` for an amendment that names no term.
@@ -316,7 +281,8 @@ class PostgresOrders(PostgresOrderReader):
             raise ValueError("an amendment names at least one term")
         statement = sql.SQL(
             "UPDATE orders SET {changes}, updated_at = now_in_milliseconds()"
-            " WHERE id = %(id)s AND status = 'open' RETURNING *"
+            " WHERE id = %(id)s AND (status = 'open' OR (status IN ('pending', 'triggered')"
+            " AND started_at IS NULL)) RETURNING *"
         ).format(changes=assignments(list(values)))
         row = self._database.row(statement, {**values, "id": order_id})
         return (order_of(row), True) if row else (self.get(order_id), False)

@@ -8,7 +8,7 @@ from psycopg import sql
 
 from order_engine.adapters.postgres.connection import Database
 from order_engine.adapters.postgres.rows import event_of, order_of
-from order_engine.domain.events import OrderEvent
+from order_engine.domain.events import OrderEvent, OrderLife
 from order_engine.domain.orders import Order, OrderType
 from order_engine.domain.statuses import OrderStatus
 
@@ -17,7 +17,9 @@ _WITH_EVENTS = """
 SELECT orders.*, (
     SELECT coalesce(jsonb_agg(to_jsonb(recorded) ORDER BY recorded.seq), '[]')
     FROM order_events AS recorded WHERE recorded.order_id = orders.id
-) AS events
+) AS events,
+CASE WHEN status IN ('pending', 'triggered') AND started_at IS NULL
+    THEN orders_ahead_of(orders) END AS orders_ahead
 FROM orders WHERE {condition}
 """
 
@@ -33,13 +35,11 @@ class PostgresOrderReader:
         row = self._database.row("SELECT * FROM orders WHERE id = %s", [order_id])
         return order_of(row) if row else None
 
-    def with_events(self, order_id: str) -> tuple[Order, list[OrderEvent]] | None:
+    def with_events(self, order_id: str) -> OrderLife | None:
         """Return an order and its events as they were at one moment."""
         return self._with_events(sql.SQL("id = %s"), [order_id])
 
-    def by_client_id(
-        self, user_id: str, client_order_id: str
-    ) -> tuple[Order, list[OrderEvent]] | None:
+    def by_client_id(self, user_id: str, client_order_id: str) -> OrderLife | None:
         """Return the user's order of this client order id, and its events, at one moment."""
         return self._with_events(
             sql.SQL("user_id = %s AND client_order_id = %s"), [user_id, client_order_id]
@@ -48,17 +48,16 @@ class PostgresOrderReader:
     def events_of(self, order_id: str) -> list[OrderEvent]:
         """Return an order's events in the order of ``seq``."""
         found = self.with_events(order_id)
-        return found[1] if found else []
+        return found.events if found else []
 
-    def _with_events(
-        self, condition: sql.SQL, parameters: list[Any]
-    ) -> tuple[Order, list[OrderEvent]] | None:
+    def _with_events(self, condition: sql.SQL, parameters: list[Any]) -> OrderLife | None:
         statement = sql.SQL(_WITH_EVENTS).format(condition=condition)
         row = self._database.row(statement, parameters)
         if row is None:
             return None
         order = order_of(row)
-        return order, [event_of(order, event) for event in row["events"]]
+        events = [event_of(order, event) for event in row["events"]]
+        return OrderLife(order, events, row["orders_ahead"])
 
     def page(
         self,

@@ -20,6 +20,7 @@ class PostgresReconcilableOrders(PostgresOrders):
             "UPDATE orders SET reconciled_at = clock_timestamp() WHERE id IN ("
             " SELECT id FROM orders"
             " WHERE status IN ('pending', 'triggered', 'routing', 'building', 'submitted')"
+            " AND (started_at IS NOT NULL OR status NOT IN ('pending', 'triggered'))"
             " AND updated_at <= clock_timestamp() - %(older_than)s"
             " AND coalesce(reconciled_at, '-infinity') <= clock_timestamp() - %(older_than)s"
             " AND (%(order_id)s::uuid IS NULL OR id = %(order_id)s::uuid)"

@@ -6,6 +6,7 @@ To add a term: its field in ``OrderTerms``, its migration, and its line in ``COL
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
+from uuid import UUID
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
@@ -14,7 +15,7 @@ from order_engine.domain.changes import Amendment, Change
 from order_engine.domain.events import OrderEvent
 from order_engine.domain.failures import Failure
 from order_engine.domain.orders import DomainModel, Order, OrderTerms, Quote, SwapTransaction
-from order_engine.domain.transitions import MoveResult
+from order_engine.domain.transitions import Claimed, MoveResult
 
 
 def _same(value: Any) -> Any:
@@ -68,6 +69,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("amount_in", "amount_in"),
     Column("slippage_bps", "slippage_bps"),
     Column("max_retries", "max_retries"),
+    Column("priority", "priority"),
     Column("limit_price", "limit_price"),
     Column("expires_at", "expires_at"),
     Column("sniper_trigger", "trigger", write=_json),
@@ -79,6 +81,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("execution", "execution"),
     Column("generation", "generation"),
     Column("claimed_by", "claimed_by"),
+    Column("started_at", "started_at"),
     Column("rests_until", "rests_until", is_read=False),
     Column("route_meta", "quotes", write=_json_list, read=_quotes),
     Column("chosen_dex", "chosen_dex"),
@@ -178,6 +181,11 @@ def event_of(order: Order, row: Mapping[str, Any]) -> OrderEvent:
         attempt=row["attempt"],
         timestamp=row["created_at"],
     )
+
+
+def claimed(order_id: UUID | None, execution: str | None) -> Claimed | None:
+    """Return the order that a statement gave a slot, if it gave one."""
+    return Claimed(str(order_id), execution) if order_id and execution else None
 
 
 def moved(row: Mapping[str, Any]) -> MoveResult:

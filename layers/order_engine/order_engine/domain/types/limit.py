@@ -12,7 +12,6 @@ class Limit(OrderTypeRules):
     name = "limit"
     terms = frozenset({"limit_price", "expires_at"})
     rests = True
-    is_paced = True
     met_at_once = (
         "the limit is already marketable: the order executes at once, at the limit or better"
     )

@@ -14,17 +14,16 @@ class OrderTypeRules:
     """Say all that is particular to one type; the defaults are those of a market order.
 
     ``terms``: the names of the terms that its orders must have, of those that others may not.
-    ``rests``: it waits until a quote meets its condition. ``is_paced``: orders at rest are
-    released as fast as the venues have room, and not all at once. ``awaits_opening``: it waits for
-    a pool to open, and is refused while one is open already. ``is_urgent``: it tries again after a
-    second, and not after ever longer pauses. ``met_at_once``: what to warn of when the condition
-    is met on arrival.
+    ``rests``: it waits until a quote meets its condition. ``awaits_opening``: it waits for a pool
+    to open, and is refused while one is open already. ``is_urgent``: its moment does not come
+    again, so it goes before all others that wait for a turn, and tries again after a second and
+    not after ever longer pauses. ``met_at_once``: what to warn of when the condition is met on
+    arrival.
     """
 
     name: ClassVar[str]
     terms: ClassVar[frozenset[str]] = frozenset()
     rests: ClassVar[bool] = False
-    is_paced: ClassVar[bool] = False
     awaits_opening: ClassVar[bool] = False
     is_urgent: ClassVar[bool] = False
     met_at_once: ClassVar[str | None] = None

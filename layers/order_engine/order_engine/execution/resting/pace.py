@@ -1,4 +1,4 @@
-"""How fast resting orders are released, and how many quotes a tick may ask for."""
+"""How many quotes a tick may ask for, and which pairs' turn it is."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,17 +8,13 @@ from dataclasses import dataclass
 class Pace:
     """Bound what one tick does.
 
-    ``rotation`` counts the ticks: by it, pairs take turns.
+    Released orders wait for their turn like all others, so ``releases_per_tick`` bounds the tick's
+    work and not the load of the venues. ``rotation`` counts the ticks: by it, pairs take turns.
     """
 
-    releases_per_tick: int = 50
-    in_flight: int = 50
+    releases_per_tick: int = 500
     quotes_per_tick: int = 20
     rotation: Callable[[], int] = lambda: 0
-
-    def room(self, in_flight: int) -> int:
-        """Return how many paced orders may be released now."""
-        return max(0, min(self.releases_per_tick, self.in_flight - in_flight))
 
     def pairs_per_tick(self, venues: int) -> int:
         """Return for how many pairs that many venues can be asked."""
