@@ -111,15 +111,19 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
-_FROM_THE_GATEWAY = {429: "Too many requests; the gateway says so."}
+_FROM_THE_GATEWAY = {429: "too many requests for the route: the gateway says so, without a code"}
 
 
-def _problem_description(status: int) -> str:
-    """Return when a status is answered, by the codes that its problems carry."""
+def _problem_description(status: int, *, is_own: bool = True) -> str:
+    """Return when a status is answered, by the codes that its problems carry.
+
+    ``is_own`` is false for what only the gateway answers on the route.
+    """
+    kinds = [(code, kind) for code, kind in PROBLEMS.items() if kind.status == status and is_own]
+    said = [f"`{code}`: {kind.meaning}" for code, kind in kinds]
     if status in _FROM_THE_GATEWAY:
-        return _FROM_THE_GATEWAY[status]
-    kinds = [(code, kind) for code, kind in PROBLEMS.items() if kind.status == status]
-    return "; ".join(f"`{code}`: {kind.meaning}" for code, kind in kinds)
+        said.append(_FROM_THE_GATEWAY[status])
+    return "; ".join(said)
 
 
 _ALWAYS = (429, 500, 503)
@@ -146,7 +150,9 @@ def replies(
     }
     for problem in sorted({*problems, 401, *_ALWAYS}):
         documented[problem] = {
-            "description": _problem_description(problem),
+            "description": _problem_description(
+                problem, is_own=problem in problems or problem not in _FROM_THE_GATEWAY
+            ),
             "content": {PROBLEM_CONTENT_TYPE: {"model": Problem}},
         }
     return documented
