@@ -17,7 +17,7 @@ from order_engine.adapters.dynamodb.order_stream import OrderStream
 from order_engine.streaming.publisher import Publisher
 from order_engine.streaming.rows import Connection, Topic
 
-HISTORIES = (10, 1_000)
+HISTORIES = (10, 200)
 
 
 class Costs:
