@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.crowd import calls_at_once
 from tests.e2e.engine import Engine, Json, market_order, new_user
 
-BACKLOG = 120
+BACKLOG = 90
 PLACING_AT_ONCE = 12
 SECONDS = 180.0
 

@@ -23,7 +23,7 @@ from order_engine.domain.changes import Amendment, Canceled
 from order_engine.domain.orders import Order
 from order_engine.domain.transitions import Guard, Transition
 
-RUNS = int(os.environ.get("MODEL_RUNS", "60"))
+RUNS = int(os.environ.get("MODEL_RUNS", "40"))
 SLOTS = 2
 USERS = ("ann", "bob", "cyd")
 FEW = 3
