@@ -147,6 +147,10 @@ node_modules/.package-lock.json: package-lock.json | environment
 state-machine: environment ## Render the state machine that AWS takes from its YAML.
 	$(PYTHON_RUN) statemachine/render.py
 
+.PHONY: docs-assets
+docs-assets: environment ## Compress Swagger UI's files anew, when powertools has others.
+	$(PYTHON_RUN) -m local.pack_docs
+
 .PHONY: format
 format: environment node_modules/.package-lock.json ## Format the code and fix what the linter can.
 	.venv/bin/ruff format .

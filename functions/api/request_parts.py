@@ -10,17 +10,10 @@ from callers import subject_of
 from order_engine import bootstrap
 from order_engine.api.fields import UserId
 
-JSON = "application/json"
-
 UserFilter = Annotated[
     UserId | None,
     Query(alias="userId", description="Whose orders; your own where callers are authenticated."),
 ]
-
-
-def new_router() -> APIGatewayHttpRouter:
-    """Return a router for a module's routes."""
-    return APIGatewayHttpRouter()  # type: ignore[no-untyped-call]
 
 
 def body_of(router: APIGatewayHttpRouter) -> str | bytes | None:

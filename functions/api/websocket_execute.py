@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import api_telemetry
 
@@ -12,8 +12,22 @@ from order_engine.api.bodies import parse_json_object
 from order_engine.api.problems import problem_of
 from order_engine.api.socket_orders import request_id_of
 
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
 
-def handle(event: Mapping[str, Any]) -> dict[str, Any]:
+
+def handle(event: Mapping[str, Any], context: "LambdaContext") -> dict[str, Any]:
+    """Answer a message of the WebSocket API's route ``execute``."""
+    request = event["requestContext"]
+    with api_telemetry.request_logged(
+        context, request["requestId"], route=request["routeKey"]
+    ) as outcome:
+        answer = _execute(event)
+        outcome["status"] = answer["statusCode"]
+        return answer
+
+
+def _execute(event: Mapping[str, Any]) -> dict[str, Any]:
     """Take the message's order in and subscribe its connection to it.
 
     The answer's body, if any, is an ``error`` message; all else comes over the order stream.

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -11,8 +11,9 @@ from urllib.parse import urlencode
 
 import pytest
 from moto import mock_aws
-from tests.support.functions import import_app
+from tests.support.functions import import_handler
 from tests.support.functions import load_function as load_function_module
+from tests.support.gateways import handler_of_http, handlers
 
 from order_engine import bootstrap
 from order_engine.adapters import aws
@@ -51,12 +52,17 @@ class Reply:
 
 @dataclass
 class Api:
-    """Invoke the api function as the gateways do."""
+    """Invoke the functions of the HTTP API as the gateways do: each has its own routes."""
 
-    app: ModuleType
+    modules: Mapping[str, ModuleType]
 
     def invoke(self, event: dict[str, Any]) -> dict[str, Any]:
-        answer: dict[str, Any] = self.app.handler(event, None)
+        request = event["requestContext"]
+        if "connectionId" in request:
+            handler = handlers("WebSocketApi")[request["routeKey"]]
+        else:
+            handler = handler_of_http(request["http"]["method"], event["rawPath"])
+        answer: dict[str, Any] = self.modules[handler].handler(event, None)
         json.dumps(answer)  # Lambda takes nothing else.
         return answer
 
@@ -127,14 +133,14 @@ def _nothing_is_kept() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _api_module() -> Iterator[ModuleType]:
-    """Import the function once, as Lambda does: from its own folder, by the name ``app``."""
+def _api_modules() -> Iterator[Mapping[str, ModuleType]]:
+    """Import the functions once, as Lambda does: from their folder, by their handlers' names."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POWERTOOLS_SERVICE_NAME", "api")
         patch.setenv("POWERTOOLS_METRICS_NAMESPACE", "OrderEngine")
         patch.syspath_prepend(API_FUNCTION)
-        module = import_app("api")
-        yield module
+        names = {*handlers("HttpApi").values(), handlers("WebSocketApi")["execute"]}
+        yield {name: import_handler("api", name.removesuffix(".handler")) for name in names}
 
 
 @pytest.fixture
@@ -178,9 +184,11 @@ def order_services(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 @pytest.fixture
 def start_api(
-    _api_module: ModuleType, order_services: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    _api_modules: Mapping[str, ModuleType],
+    order_services: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Api]:
-    """Start the function with changes to its environment."""
+    """Start the functions with changes to their environment."""
 
     def start(**changes: str) -> Api:
         bootstrap.reset()
@@ -188,14 +196,14 @@ def start_api(
         monkeypatch.setattr(logger.registered_handler, "stream", CurrentOutput())
         for name, value in {**order_services, **changes}.items():
             monkeypatch.setenv(name, value)
-        return Api(_api_module)
+        return Api(_api_modules)
 
     return start
 
 
 @pytest.fixture
 def api(start_api: Callable[..., Api]) -> Api:
-    """The function of an open stack."""
+    """The functions of an open stack."""
     return start_api()
 
 

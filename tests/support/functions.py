@@ -14,13 +14,13 @@ REPOSITORY = Path(__file__).parents[2]
 def load_function(name: str) -> ModuleType:
     """Import a function and all it is composed of afresh, as a cold start does."""
     bootstrap.reset()
-    return import_app(name)
+    return import_handler(name, "app")
 
 
-def import_app(name: str) -> ModuleType:
-    """Import the ``app`` module of a function."""
-    path = REPOSITORY / "functions" / name / "app.py"
-    spec = importlib.util.spec_from_file_location(f"{name}_function", path)
+def import_handler(folder: str, module_name: str) -> ModuleType:
+    """Import a module with a handler out of a function's folder."""
+    path = REPOSITORY / "functions" / folder / f"{module_name}.py"
+    spec = importlib.util.spec_from_file_location(f"{folder}_{module_name}_function", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

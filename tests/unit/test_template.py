@@ -52,7 +52,8 @@ MOCK: list[type[BaseModel]] = [settings.LedgerSettings, MockSettings]
 SETTINGS_BY_FUNCTION: dict[str, list[type[BaseModel]]] = {
     "SubmitFunction": [settings.ApiSettings, settings.IntakeSettings, *EXECUTING, *MOCK],
     "ApiFunction": [settings.ApiSettings, *EXECUTING, *MOCK],
-    "PagesFunction": [settings.ApiSettings, settings.DatabaseSettings],
+    "PagesFunction": [settings.ApiSettings],
+    "HealthFunction": [settings.ApiSettings, settings.DatabaseSettings],
     "LifecycleFunction": EXECUTING,
     **{
         name: [settings.VenueSettings, *MOCK]
@@ -481,11 +482,12 @@ def test_every_way_to_submit_an_order_has_the_order_limit_and_the_submit_functio
     assert "SubmitFunction" in references(execute)
 
 
-def test_routes_without_a_caller_have_the_lowest_limit_and_the_pages_pool() -> None:
+def test_routes_without_a_caller_have_the_lowest_limit_and_pools_of_their_own() -> None:
     limits = RESOURCES["HttpStage"]["Properties"]["RouteSettings"]
     opened = {r["RouteKey"] for r in HTTP_ROUTES.values() if "AuthorizationType" not in r}
 
-    assert {pool_of(route) for route in opened} == {"PagesFunction"}
+    assert {pool_of(route) for route in opened - {"GET /api/health"}} == {"PagesFunction"}
+    assert pool_of("GET /api/health") == "HealthFunction"
     for route in opened:
         assert limits[route]["ThrottlingRateLimit"] == {"Ref": "PagesPerSecond"}
     lowest = PARAMETERS["PagesPerSecond"]["Default"]
@@ -495,6 +497,13 @@ def test_routes_without_a_caller_have_the_lowest_limit_and_the_pages_pool() -> N
 
 def test_other_routes_have_the_api_functions_pool() -> None:
     assert pool_of("ANY /api/{proxy+}") == "ApiFunction"
+
+
+def test_pages_reach_neither_the_database_nor_any_other_part() -> None:
+    names = {statement["Sid"] for statement in statements(ROLES["PagesRole"])}
+
+    assert names == {"WriteLogs", "SendTraces"}
+    assert not {name for name in environment("PagesFunction") if name.endswith(("_ARN", "_TABLE"))}
 
 
 def pool_of(route_key: str) -> str:

@@ -4,8 +4,9 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
-from openapi_document import replies
-from request_parts import JSON, caller_of, new_router
+from http_api import JSON, new_router
+from request_parts import caller_of
+from route_documents import replies
 
 from order_engine import bootstrap
 from order_engine.api.fields import AmountIn, TokenSymbol

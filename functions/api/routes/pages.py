@@ -1,56 +1,33 @@
-"""The pages for people: the console, and the API's documentation."""
+"""The pages for people, the console and the API's documentation, and the OpenAPI document."""
 
-from importlib import resources
+from base64 import b64encode
+from collections.abc import Mapping
+from datetime import UTC, datetime, time
+from functools import cache
 
 from aws_lambda_powertools.event_handler import Response
-from console_page import console_page
-from request_parts import new_router
+from content.assets import ASK_AGAIN, FOLDER, Asset, accepts_gzip, packed_response
+from http_api import JSON, new_router
+
+from order_engine import bootstrap
 
 HTML = "text/html; charset=utf-8"
 JAVASCRIPT = "text/javascript; charset=utf-8"
 CSS = "text/css; charset=utf-8"
 
-# Relative, because the laptop's gateway serves the API below a path of its own.
-SWAGGER_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Order Execution Engine API</title>
-<link rel="stylesheet" href="docs/swagger-ui.css">
-</head>
-<body>
-<div id="swagger-ui"></div>
-<script src="docs/swagger-ui-bundle.js"></script>
-<script src="docs/start.js"></script>
-</body>
-</html>
-"""
-
-SWAGGER_START = """const base = new URL(".", window.location.href);
-const response = fetch(new URL("api/openapi.json", base));
-response.then((answer) => answer.json()).then((spec) => {
-  spec.servers = [{ url: base.href.replace(/\\/$/, "") }];
-  SwaggerUIBundle({
-    spec,
-    dom_id: "#swagger-ui",
-    deepLinking: true,
-    displayRequestDuration: true,
-    tryItOutEnabled: true,
-    validatorUrl: null,
-  });
-});
-"""
-
-
 router = new_router()
 
 
-@router.get("/", include_in_schema=False, compress=True)
+@router.get("/", include_in_schema=False)
 def console() -> Response[str]:
     """Serve the console."""
-    page, policy = console_page()
-    return Response(200, HTML, page, _page_headers(policy))
+    from content.console_page import console_page
+
+    page = console_page()
+    headers = _page_headers(page.policy)
+    if not accepts_gzip(_request_headers().get("accept-encoding") or ""):
+        return Response(200, HTML, page.text, headers)
+    return packed_response(HTML, b64encode(page.packed).decode(), headers)
 
 
 @router.get("/docs", include_in_schema=False)
@@ -58,31 +35,51 @@ def documentation() -> Response[str]:
     """Serve the page of the API's documentation."""
     # Swagger UI sets style attributes and shows images from data: URLs.
     policy = "script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
-    return Response(200, HTML, SWAGGER_PAGE, _page_headers(policy))
+    # Its links are relative, because the laptop's gateway serves the API below a path of its own.
+    page = (FOLDER / "index.html").read_text(encoding="utf-8")
+    return Response(200, HTML, page, _page_headers(policy))
 
 
 @router.get(r"/docs/start\.js", include_in_schema=False)
 def start() -> Response[str]:
     """Serve what starts Swagger UI."""
-    return Response(200, JAVASCRIPT, SWAGGER_START)
+    return _file(JAVASCRIPT, "start.js").answer(_request_headers())
 
 
-@router.get(r"/docs/swagger-ui-bundle\.js", include_in_schema=False, compress=True)
+@router.get(r"/docs/swagger-ui-bundle\.js", include_in_schema=False)
 def script() -> Response[str]:
     """Serve Swagger UI's script."""
-    return _asset("swagger-ui-bundle.min.js", JAVASCRIPT)
+    return _file(JAVASCRIPT, "swagger-ui-bundle.js").answer(_request_headers())
 
 
-@router.get(r"/docs/swagger-ui\.css", include_in_schema=False, compress=True)
+@router.get(r"/docs/swagger-ui\.css", include_in_schema=False)
 def style() -> Response[str]:
     """Serve Swagger UI's stylesheet."""
-    return _asset("swagger-ui.min.css", CSS)
+    return _file(CSS, "swagger-ui.css").answer(_request_headers())
 
 
-def _asset(name: str, content_type: str) -> Response[str]:
-    folder = resources.files("aws_lambda_powertools.event_handler.openapi.swagger_ui")
-    text = (folder / name).read_text(encoding="utf-8")
-    return Response(200, content_type, text, {"Cache-Control": "public, max-age=86400"})
+@router.get(r"/api/openapi\.json", include_in_schema=False)
+def get_openapi_document() -> Response[str]:
+    """Return the description of this API."""
+    # Of the day, not of the moment: whichever process answers, it answers the same.
+    today = datetime.combine(bootstrap.clock.now().date(), time(), UTC)
+    document = _openapi_document(bootstrap.api_settings().caller_required, today)
+    return document.answer(_request_headers())
+
+
+_file = cache(Asset.of_file)
+
+
+@cache
+def _openapi_document(authenticated: bool, today: datetime) -> Asset:
+    # The models of all routes: nothing else here needs them.
+    from content.openapi_document import document_of
+
+    return Asset.of_text(JSON, document_of(authenticated=authenticated, now=today), ASK_AGAIN)
+
+
+def _request_headers() -> Mapping[str, str]:
+    return router.current_event.headers
 
 
 def _page_headers(policy: str) -> dict[str, str | list[str]]:

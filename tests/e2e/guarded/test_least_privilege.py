@@ -64,7 +64,7 @@ def reads_secret_for_requests(lab: Lab) -> bool:
 
 
 def reads_secret_for_health(lab: Lab) -> bool:
-    lab.restart("PagesFunction")
+    lab.restart("HealthFunction")
     return bool(lab.http.get("api/health").status_code == 200)
 
 
@@ -514,7 +514,7 @@ PROBES: dict[Grant, Probe] = {
     Grant("ApiRole", "LookUpLaunches", "dynamodb:GetItem"): quotes_launched_tokens,
     Grant("ApiRole", "StartExecutions", "states:StartExecution"): hands_a_canceled_orders_slot_on,
     Grant("ApiRole", "StopCanceledExecutions", "states:StopExecution"): stops_executions,
-    Grant("PagesRole", *READ_SECRET): reads_secret_for_health,
+    Grant("HealthRole", *READ_SECRET): reads_secret_for_health,
     Grant("LifecycleRole", *READ_SECRET): reads_secret_for_transitions,
     Grant("LifecycleRole", "StartExecutions", "states:StartExecution"): (
         hands_a_failed_orders_slot_on

@@ -45,6 +45,7 @@ def secrets_used(lab: Lab) -> Iterator[str]:
     assert lab.http.get("api/orders", headers={"Authorization": f"Bearer {other}x"}).is_error
     lab.http.get("api/orders", headers={"Authorization": f"Bearer {other}"})
     lab.http.get("api/orders", params={"access_token": other, "cursor": other[:90]})
+    lab.http.get("docs", params={"access_token": other})
     lab.http.post("api/orders/execute", json={**market_order(userId=None), "token": other})
     with pytest.raises(InvalidStatus), lab.listening(ticket=other):
         pass
@@ -53,15 +54,15 @@ def secrets_used(lab: Lab) -> Iterator[str]:
     wrong = f"wrong-{uuid.uuid4().hex}"
     yield wrong
     with lab.database_secret(lab.stack.database_url.replace(password, wrong)):
-        for function in ("ApiFunction", "PagesFunction", "ReconcileFunction", "MigrateFunction"):
+        for function in ("ApiFunction", "HealthFunction", "ReconcileFunction", "MigrateFunction"):
             lab.restart(function)
         assert lab.http.get("api/health").status_code == 503
         assert wrong not in lab.http.get("api/orders").text
         lab.invoke("ReconcileFunction", {})
         lab.invoke("MigrateFunction", {"RequestType": "Update"})
-    for function in ("ApiFunction", "PagesFunction", "ReconcileFunction", "MigrateFunction"):
+    for function in ("ApiFunction", "HealthFunction", "ReconcileFunction", "MigrateFunction"):
         lab.restart(function)
-    secret = Grant("PagesRole", "ReadDatabaseSecret", "secretsmanager:GetSecretValue")
+    secret = Grant("HealthRole", "ReadDatabaseSecret", "secretsmanager:GetSecretValue")
     with lab.without([secret]):
         assert lab.http.get("api/health").status_code == 503
 
@@ -80,9 +81,9 @@ def test_logs_never_carry_what_opens_something(lab: Lab) -> None:
     # when: from the beginning, so that the other tests' tokens are looked for, too
     lines = logs.since(0)
     # then
-    assert {"Submit", "Api", "Pages", "WebSocket", "Reconcile", "Migrate", "Lifecycle"} <= {
-        x.source for x in lines
-    }
+    assert {
+        *("Submit", "Api", "Pages", "Health", "WebSocket", "Reconcile", "Migrate", "Lifecycle")
+    } <= {x.source for x in lines}
     for secret in secrets:
         leaks = [f"{line.source}: {line.text[:300]}" for line in lines if secret in line.text]
         assert not leaks, f"a secret ({secret[:6]}...) is in the logs"

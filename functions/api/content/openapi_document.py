@@ -2,21 +2,22 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from copy import copy
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aws_lambda_powertools.event_handler.openapi.types import COMPONENT_REF_TEMPLATE
+from http_api import HttpApi
+from public_routes import ORDER_PATHS
+from route_documents import API_VERSION, problem_description
+from routes import health, market, orders, submission
 
-from order_engine.api.problems import PROBLEM_CONTENT_TYPE, PROBLEMS, Problem
+from order_engine.api.problems import PROBLEM_CONTENT_TYPE
 from order_engine.api.requests import AmendRequest, OrderRequest
 from order_engine.clock import timestamp_text
 
-if TYPE_CHECKING:
-    from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
-    from aws_lambda_powertools.event_handler.openapi.types import OpenAPIResponse
-
-API_VERSION = "0.1.0"
-ORDER_PATHS = ("/api/orders/execute", "/api/orders", "/orders/execute")
+# In the order in which the document shows them.
+ROUTERS = (submission.router, orders.router, market.router, health.router)
 EXAMPLE_REST = timedelta(days=7)
 
 DESCRIPTION = """\
@@ -111,22 +112,6 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
-_FROM_THE_GATEWAY = {429: "too many requests for the route: the gateway says so, without a code"}
-
-
-def _problem_description(status: int, *, is_own: bool = True) -> str:
-    """Return when a status is answered, by the codes that its problems carry.
-
-    ``is_own`` is false for what only the gateway answers on the route.
-    """
-    kinds = [(code, kind) for code, kind in PROBLEMS.items() if kind.status == status and is_own]
-    said = [f"`{code}`: {kind.meaning}" for code, kind in kinds]
-    if status in _FROM_THE_GATEWAY:
-        said.append(_FROM_THE_GATEWAY[status])
-    return "; ".join(said)
-
-
-_ALWAYS = (429, 500, 503)
 _FROM_THE_GATEWAY_TOO = (401, 413, 429, 500, 503)
 _GATEWAY_MESSAGE = {
     "application/json": {
@@ -135,31 +120,13 @@ _GATEWAY_MESSAGE = {
 }
 
 
-def replies(
-    status: int, description: str, *problems: int, headers: Mapping[str, str] | None = None
-) -> "dict[int, OpenAPIResponse]":
-    """Return a route's documented replies: the good one, and the problems it can answer with."""
-    documented: dict[int, OpenAPIResponse] = {
-        status: {
-            "description": description,
-            "headers": {
-                name: {"description": text, "schema": {"type": "string"}}
-                for name, text in (headers or {}).items()
-            },
-        }
-    }
-    for problem in sorted({*problems, 401, *_ALWAYS}):
-        documented[problem] = {
-            "description": _problem_description(
-                problem, is_own=problem in problems or problem not in _FROM_THE_GATEWAY
-            ),
-            "content": {PROBLEM_CONTENT_TYPE: {"model": Problem}},
-        }
-    return documented
+def document_of(*, authenticated: bool, now: datetime) -> str:
+    """Return the document of all functions' routes as JSON.
 
-
-def document_of(app: "APIGatewayHttpResolver", *, authenticated: bool, now: datetime) -> str:
-    """Return the document of the API as JSON; its examples expire some days after ``now``."""
+    Its examples expire some days after ``now``.
+    """
+    # Copies: a router answers for the resolver that has included it last.
+    app = HttpApi(*(copy(router) for router in ROUTERS))
     document: dict[str, Any] = json.loads(
         app.get_openapi_json_schema(
             title="Order Execution Engine", version=API_VERSION, description=DESCRIPTION
@@ -234,7 +201,7 @@ def _complete_replies(responses: dict[str, Any], *, authenticated: bool) -> None
         responses.pop("401", None)
     responses["500"] = {
         **responses["503"],
-        "description": _problem_description(500),
+        "description": problem_description(500),
     }
     for status in _FROM_THE_GATEWAY_TOO:
         if str(status) in responses:

@@ -1,11 +1,8 @@
-"""The routes of those who operate the engine or build upon it."""
-
-from functools import cache
+"""The route of those who watch whether the engine works."""
 
 from aws_lambda_powertools.event_handler import Response
-from http_api import app
-from openapi_document import API_VERSION, document_of, replies
-from request_parts import JSON, new_router
+from http_api import JSON, new_router
+from route_documents import API_VERSION, replies
 
 from order_engine import bootstrap
 from order_engine.api.replies import DatabaseHealth, Health
@@ -26,14 +23,3 @@ def get_health() -> Response[Health]:
     return Response(
         200, JSON, Health(version=API_VERSION, access=access, database=DatabaseHealth())
     )
-
-
-@router.get(r"/api/openapi\.json", include_in_schema=False)
-def get_openapi_document() -> Response[str]:
-    """Return the description of this API."""
-    return Response(200, JSON, _openapi_document(bootstrap.api_settings().caller_required))
-
-
-@cache
-def _openapi_document(authenticated: bool) -> str:
-    return document_of(app, authenticated=authenticated, now=bootstrap.clock.now())

@@ -3,15 +3,17 @@
 import json
 import re
 from base64 import b64encode
+from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_urlsafe
 from urllib.parse import quote
 
+from content.packed_template import PackedTemplate
 from order_engine.api.console_tables import console_tables
 
-FOLDER = Path(__file__).parent / "console"
+FOLDER = Path(__file__).parents[1] / "console"
 NONCE_BYTES = 18
 
 _STYLESHEETS = re.compile(r'(?:<link rel="stylesheet" href="styles/[\w.-]+">\n)+')
@@ -23,22 +25,45 @@ _NONCE = "%nonce%"
 _OF_URLS = " !$&'()*+,-./:;=>?@[]^_`{|}~\""
 
 
-def console_page() -> tuple[str, str]:
-    """Return the page, and the content policy that lets its own code and styles act.
+@dataclass(frozen=True)
+class ConsolePage:
+    """The page for one answer, and the content policy that lets its own code and styles act."""
+
+    template: PackedTemplate
+    nonce: str
+    style_hash: str
+
+    @property
+    def text(self) -> str:
+        """Return the page as it is."""
+        return self.template.text(self.nonce)
+
+    @property
+    def packed(self) -> bytes:
+        """Return the page as gzip."""
+        return self.template.packed(self.nonce)
+
+    @property
+    def policy(self) -> str:
+        """Return what the page may run, show and reach."""
+        return (
+            f"script-src 'nonce-{self.nonce}'; style-src '{self.style_hash}'; "
+            "img-src 'self' data:; connect-src 'self' ws: wss:"
+        )
+
+
+def console_page() -> ConsolePage:
+    """Return the page with a nonce of its own.
 
     A request per file would be an invocation per file, most of them cold at first.
     """
-    page, style_hash = _page()
-    nonce = token_urlsafe(NONCE_BYTES)
-    return page.replace(_NONCE, nonce), (
-        f"script-src 'nonce-{nonce}'; style-src '{style_hash}'; "
-        "img-src 'self' data:; connect-src 'self' ws: wss:"
-    )
+    template, style_hash = _template()
+    return ConsolePage(template, token_urlsafe(NONCE_BYTES), style_hash)
 
 
 @cache
-def _page() -> tuple[str, str]:
-    """Return the page with a place for the nonce, and the hash of its styles."""
+def _template() -> tuple[PackedTemplate, str]:
+    """Return the page with places for the nonce, and the hash of its styles."""
     page = (FOLDER / "index.html").read_text(encoding="utf-8")
     links = _STYLESHEETS.search(page)
     if links is None or _START not in page or _TABLES not in page:
@@ -54,7 +79,8 @@ def _page() -> tuple[str, str]:
     page = page.replace(links[0], f"<style>{styles}</style>\n")
     page = page.replace(_START, start)
     page = page.replace(_TABLES, _TABLES.replace("{}", _json(console_tables())))
-    return page, f"sha256-{b64encode(sha256(styles.encode()).digest()).decode()}"
+    style_hash = f"sha256-{b64encode(sha256(styles.encode()).digest()).decode()}"
+    return PackedTemplate(page, _NONCE), style_hash
 
 
 def _modules() -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""What the pages function serves: prepared once, then answered as it is."""
