@@ -20,11 +20,14 @@ from rich.table import Table
 
 from benchmarks.footprint import processes_of
 from local import aws
-from local.paths import REPOSITORY
+from local.deploy import load_template
+from local.paths import DEFAULT_TEMPLATE, REPOSITORY
 from local.stack import Stack
 
 RUNS = 7
-DATABASE_FUNCTIONS = frozenset({"api", "lifecycle", "triggers", "reconcile", "migrate"})
+DATABASE_FUNCTIONS = frozenset(
+    {"submit", "api", "health", "lifecycle", "triggers", "reconcile", "migrate"}
+)
 DATABASE_FUNCTION_MS = 400
 OTHER_FUNCTION_MS = 250
 WORKER_END_SECONDS = 5
@@ -50,7 +53,8 @@ def _request(method: str, path: str) -> dict[str, Any]:
 
 # Events that a function answers without changing anything, by its logical id.
 HARMLESS_EVENTS: Mapping[str, dict[str, Any]] = {
-    "PagesFunction": _request("GET", "/api/health"),
+    "PagesFunction": _request("GET", "/docs"),
+    "HealthFunction": _request("GET", "/api/health"),
     "ApiFunction": _request("GET", "/api/orders"),
     "SubmitFunction": _request("POST", "/api/orders"),
     "LifecycleFunction": {
@@ -85,7 +89,7 @@ HARMLESS_EVENTS: Mapping[str, dict[str, Any]] = {
 
 
 class ImportTime(BaseModel):
-    """What `import app` of a function takes beyond starting the interpreter (medians)."""
+    """What importing a function's handler takes beyond starting the interpreter (medians)."""
 
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
 
@@ -110,16 +114,15 @@ class InvocationTime(BaseModel):
 
 
 def measure_imports(runs: int = RUNS) -> list[ImportTime]:
-    """Time the import of every function's module in processes of their own.
+    """Time the import of every handler's module in processes of their own.
 
     Each is imported once beforehand, so the byte code is compiled and the files are in memory.
     """
     interpreter_ms = _median_ms("pass", {}, runs)
     measured = []
-    for module in sorted((REPOSITORY / "functions").glob("*/app.py")):
-        name = module.parent.name
-        environment = {"PYTHONPATH": f"{module.parent}{os.pathsep}{_layer()}"}
-        total_ms = _median_ms("import app", environment, runs)
+    for name, folder, module in handlers():
+        environment = {"PYTHONPATH": f"{REPOSITORY / folder}{os.pathsep}{_layer()}"}
+        total_ms = _median_ms(f"import {module}", environment, runs)
         limit_ms = DATABASE_FUNCTION_MS if name in DATABASE_FUNCTIONS else OTHER_FUNCTION_MS
         measured.append(
             ImportTime(
@@ -127,6 +130,22 @@ def measure_imports(runs: int = RUNS) -> list[ImportTime]:
             )
         )
     return measured
+
+
+def handlers() -> list[tuple[str, str, str]]:
+    """Return name, folder and module of each handler in the template.
+
+    A handler is called `app` and named after its folder, unless the folder has several.
+    """
+    template = load_template(DEFAULT_TEMPLATE)
+    usual: str = template["Globals"]["Function"]["Handler"]
+    found = set()
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            folder = Path(resource["Properties"]["CodeUri"])
+            module = resource["Properties"].get("Handler", usual).removesuffix(".handler")
+            found.add((folder.name if module == "app" else module, str(folder), module))
+    return sorted(found)
 
 
 def measure_invocations(stack: Stack, runs: int = RUNS) -> list[InvocationTime]:

@@ -74,8 +74,14 @@ def laptop_parameters(
         # Each is a process here, half a second of a processor when it starts: no more than keep the
         # processors busy, but as many as clients may send at once, for what finds none is refused.
         "SubmitConcurrency": "64",
-        "LifecycleConcurrency": str(max(8, 5 * (os.cpu_count() or 1))),
+        "WebSocketConcurrency": "40",
+        "LifecycleConcurrency": str(lifecycle_concurrency()),
     }
+
+
+def lifecycle_concurrency() -> int:
+    """Return how many transitions this machine's processors carry out at once."""
+    return max(8, 5 * (os.cpu_count() or 1))
 
 
 def load_template(path: Path) -> dict[str, Any]:

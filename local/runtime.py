@@ -27,7 +27,8 @@ from local.template_values import TemplateValues
 
 DEFAULT_EMULATOR_PORT = 4566
 DEFAULT_POSTGRES_PORT = 54329
-DEFAULT_CONCURRENCY = 60
+# More than the functions' pools together: as on AWS, nobody can use up what is reserved for others.
+DEFAULT_CONCURRENCY = 180 + deploy.lifecycle_concurrency()
 API_SECONDS = 120.0
 
 

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from local import deploy, fixups
+from local import deploy, fixups, runtime
 from local.errors import DeployFailedError
 from local.paths import REPOSITORY
 from local.template_values import TemplateValues
@@ -118,6 +118,17 @@ def test_reserved_concurrency_follows_the_parameters(
     values = TemplateValues(template, deploy.complete_parameters(template, given))
 
     assert dict(fixups.reserved_concurrencies(values))["MeteoraFunction"] == reserved
+
+
+def test_the_emulators_limit_leaves_every_pool_its_size() -> None:
+    template = deploy.load_template(REPOSITORY / "template.yaml")
+    laptop = deploy.laptop_parameters(
+        database_url="postgresql://x", endpoint_url="http://localhost:1", bundle_dependencies=False
+    )
+    values = TemplateValues(template, deploy.complete_parameters(template, laptop))
+
+    pools = [reserved for _, reserved in fixups.reserved_concurrencies(values) if reserved]
+    assert sum(pools) + 20 <= runtime.DEFAULT_CONCURRENCY
 
 
 CONDITIONS: dict[str, Any] = {
