@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from tests.e2e.crowd import calls_at_once
 from tests.e2e.engine import Engine, Json, market_order, new_user
 from tests.support.deadlines import patience
 from tests.support.flood import CONNECTIONS, Flood, flooding
@@ -20,7 +19,7 @@ from order_engine.domain.statuses import FINAL_STATUSES
 PAUSE_SECONDS = 0.1
 ROUNDS_AT_MOST = 60
 ANSWER_SECONDS = 2.0
-CALLING_OFF_AT_ONCE = 8
+CALLING_OFF_AT_ONCE = 4
 
 
 @pytest.fixture
@@ -36,7 +35,7 @@ def flood_user(engine: Engine) -> Iterator[str]:
     user = new_user()
     yield user
     left = [row["id"] for row in engine.orders_of(user) if row["status"] not in FINAL_STATUSES]
-    with ThreadPoolExecutor(calls_at_once(engine.place, CALLING_OFF_AT_ONCE)) as pool:
+    with ThreadPoolExecutor(CALLING_OFF_AT_ONCE) as pool:
         list(pool.map(lambda order_id: engine.http.delete(f"api/orders/{order_id}"), left))
 
 
@@ -64,13 +63,16 @@ def visits(engine: Engine, resting: list[str], flood: Flood) -> Answers:
     return answers
 
 
-def assert_nobody_was_shut_out(answers: Answers) -> None:
+def assert_nobody_was_shut_out(answers: Answers, flood: Flood) -> None:
+    # Each connection of the flood has waited for an answer, whichever it got in the end.
+    assert sum(flood.answers.values()) >= CONNECTIONS, flood.answers
     for name, given in answers.items():
-        assert Counter(status for status, _ in given) == {200: len(given)}, name
-        slowest = sorted(seconds for _, seconds in given)
-        p95 = slowest[int(len(slowest) * 0.95) - 1]
-        assert p95 < patience(ANSWER_SECONDS), (name, p95)
-    assert min(map(len, answers.values())) >= 3
+        statuses = Counter(status for status, _ in given)
+        assert statuses == {200: len(given)}, (name, statuses, flood.answers)
+        seconds = sorted(seconds for _, seconds in given)
+        p95 = seconds[int(len(seconds) * 0.95) - 1]
+        assert p95 < patience(ANSWER_SECONDS), (name, seconds, flood.answers)
+    assert min(map(len, answers.values())) >= 3, flood.answers
 
 
 def test_flood_of_the_documentation_leaves_reads_cancels_and_health_alone(
@@ -79,8 +81,8 @@ def test_flood_of_the_documentation_leaves_reads_cancels_and_health_alone(
     with flooding(f"{engine.stack.http_url.rstrip('/')}/docs/swagger-ui-bundle.js") as flood:
         answers = visits(engine, resting, flood)
 
-    assert flood.answers["200"] > CONNECTIONS
-    assert_nobody_was_shut_out(answers)
+    assert flood.answers["200"] > 0
+    assert_nobody_was_shut_out(answers, flood)
 
 
 def test_flood_of_orders_leaves_reads_cancels_and_health_alone(
@@ -90,5 +92,5 @@ def test_flood_of_orders_leaves_reads_cancels_and_health_alone(
     with flooding(f"{engine.stack.http_url.rstrip('/')}/api/orders/execute", order) as flood:
         answers = visits(engine, resting, flood)
 
-    assert flood.answers["202"] > CONNECTIONS
-    assert_nobody_was_shut_out(answers)
+    assert flood.answers["202"] > 0
+    assert_nobody_was_shut_out(answers, flood)
