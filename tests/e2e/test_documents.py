@@ -62,6 +62,16 @@ def test_documentation_is_a_page(engine: Engine) -> None:
     assert "swagger" in response.text.lower()
 
 
+@pytest.mark.parametrize("path", ["docs/swagger-ui-bundle.js", "docs/start.js", "api/openapi.json"])
+def test_what_has_not_changed_is_not_sent_again(engine: Engine, path: str) -> None:
+    first = engine.http.get(path)
+    again = engine.http.get(path, headers={"If-None-Match": first.headers["ETag"]})
+
+    assert (first.status_code, first.headers["Content-Encoding"]) == (200, "gzip")
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["Content-Type"] == first.headers["Content-Type"]
+
+
 def test_examples_of_the_api_page_work_as_pasted(engine: Engine) -> None:
     # given
     base, *examples = re.findall(r"```sh\n(.*?)```", HTTP_API_PAGE.read_text(), re.DOTALL)

@@ -49,7 +49,7 @@ def test_what_has_not_changed_is_not_sent_again(
     again = api.get(path, headers={**accepted, "If-None-Match": form.format(first.headers["etag"])})
 
     assert (again.status, again.text or "") == (304, "")
-    for name in ("etag", "cache-control", "vary"):
+    for name in ("etag", "cache-control", "vary", "content-type"):
         assert again.headers[name] == first.headers[name]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.cold_start import handlers
 from benchmarks.figures import load_figures, percentile_ms
 from benchmarks.load import Arrival, LoadPlan, Recording, Submission
 
@@ -87,3 +88,13 @@ def test_end_to_end_runs_from_the_post_to_the_confirmation() -> None:
 def test_rate_runs_to_the_last_confirmation() -> None:
     made = recording({f"order-{n}": life(1, 2, 3, 4, 5, delay=1.0) for n in range(3)}, orders=3)
     assert load_figures(made).confirmed_per_minute == 30.0
+
+
+def test_cold_starts_are_measured_of_every_handler_by_its_name() -> None:
+    found = {name: (folder, module) for name, folder, module in handlers()}
+
+    assert found["lifecycle"] == ("functions/lifecycle", "app")
+    assert {name for name, (folder, _) in found.items() if folder == "functions/api"} == {
+        *("submit", "api", "pages", "health")
+    }
+    assert len(found) == 11

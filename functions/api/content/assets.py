@@ -50,7 +50,8 @@ class Asset:
             "Vary": "Accept-Encoding",
         }
         if _names(headers.get("if-none-match") or "", tag):
-            return Response(304, None, "", shown)
+            # Of an answer without a type the gateway says JSON, and a browser might believe it.
+            return Response(304, self.content_type, "", shown)
         if not compressed:
             return Response(200, self.content_type, self._text, shown)
         return packed_response(self.content_type, self._encoded, shown)

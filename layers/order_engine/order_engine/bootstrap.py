@@ -301,7 +301,7 @@ def migrate_database() -> list[str]:
 
 @_part
 def api_settings() -> ApiSettings:
-    """Return the api function's configuration."""
+    """Return the configuration of the HTTP API's functions."""
     return _settings(ApiSettings)
 
 

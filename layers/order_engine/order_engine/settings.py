@@ -75,7 +75,7 @@ class PaceSettings(EnvironmentModel):
 
 
 class ApiSettings(EnvironmentModel):
-    """What only the api function is told."""
+    """What only the functions of the HTTP API are told."""
 
     websocket_url: str
     jwt_issuer: str = ""
