@@ -71,9 +71,9 @@ def laptop_parameters(
         "Runtime": python_runtime(),
         "Architecture": architecture(),
         "BundleDependencies": "true" if bundle_dependencies else "false",
-        # Each is a process here, half a second of a processor when it starts: no more than keep the
-        # processors busy, but as many as clients may send at once, for what finds none is refused.
-        "SubmitConcurrency": "64",
+        # Each is a process here, half a second of a processor when it starts. With more of them a
+        # burst on a new stack makes so many start at once that none is ready before its time-out.
+        "SubmitConcurrency": "20",
         "WebSocketConcurrency": "40",
         "LifecycleConcurrency": str(lifecycle_concurrency()),
     }
