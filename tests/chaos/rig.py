@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from psycopg.rows import dict_row
 from tests.chaos.evidence import ChainRow, StoredEvent, StoredOrder
 from tests.chaos.proxy import FaultProxy, Request, puts_into
-from tests.e2e.stacks import PROFILE, RunningStack, free_state, noted
+from tests.e2e.stacks import PROFILE, RunningStack, expiry_blocks, free_state, noted
 
 from local import aws, emulator, postgres, processes, runtime
 from local.emulator import EmulatorOptions
@@ -31,6 +31,7 @@ Json = dict[str, Any]
 # costs half a second of processor time.
 PARAMETERS: Mapping[str, str] = {
     **PROFILE,
+    "MockExpiryBlocks": expiry_blocks(100),
     "SubmitConcurrency": "6",
     "ApiConcurrency": "4",
     "PagesConcurrency": "2",

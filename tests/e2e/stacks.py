@@ -23,7 +23,7 @@ def expiry_blocks(on_an_idle_machine: int) -> str:
     return str(math.ceil(on_an_idle_machine * slowness()))
 
 
-# Quick venues, a chain on which a dropped transaction expires within 10 s on an idle machine, and
+# Quick venues, a chain on which a dropped transaction expires within 15 s on an idle machine, and
 # a market that moves by some 0.2 % between a quote and its execution.
 PROFILE: Mapping[str, str] = {
     "MockQuoteLatencyMs": "20",
@@ -32,7 +32,7 @@ PROFILE: Mapping[str, str] = {
     "MockCheckLatencyMs": "10",
     "MockLandingMs": "400",
     "MockSlotMs": "100",
-    "MockExpiryBlocks": expiry_blocks(100),
+    "MockExpiryBlocks": expiry_blocks(150),
     "MockVolatility": "wild",
     "MockScriptedFates": "true",
 }

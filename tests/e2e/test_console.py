@@ -266,7 +266,7 @@ def test_lost_connection_returns_and_continues_behind_the_last_event(
     with open_console(user) as console:
         page = console.page
         page.locator("summary").click()
-        # Stays submitted until its transaction has expired, some 10 s later.
+        # Stays submitted until its transaction has expired, some 15 s later.
         page.locator("#clientOrderId").fill(f"dropped_until_expiry*1-{uuid.uuid4()}")
         page.locator("#submit").click()
         expect_step(page, "submitted")
