@@ -20,6 +20,8 @@ FINAL_SECONDS = 60.0
 # How much longer to look, to tell what is late from what never ends.
 OVERTIME_SECONDS = 120.0
 DELIVERY_SECONDS = 15.0
+# The reconciler passes every minute, and looks at what is ten seconds old.
+NOTING_SECONDS = 80.0
 POLL_SECONDS = 0.5
 HASTE_SECONDS = 4.0
 WARM_UP_ORDERS = 12
@@ -90,6 +92,7 @@ async def run_scenario(rig: Rig, scenario: Scenario, plan: RunPlan) -> Outcome:
     if not scenario.loses_stream:
         generator.listen_late(_sample(load, plan.seed))
         await settling.until_delivered()
+        await settling.until_noted()
     await generator.stop_listening()
     evidence = await asyncio.to_thread(_collect, rig, load, unfinished)
     violations = [
@@ -158,6 +161,19 @@ class _Settling:
                 return
             await self._pause()
         self.delivered_after_seconds = self._seconds
+
+    async def until_noted(self) -> None:
+        """Wait until every event is marked as streamed, or the reconciler has passed without it.
+
+        A function notes its last events with its next statement; after ten seconds the reconciler
+        does.
+        """
+        deadline = self._seconds + NOTING_SECONDS
+        while self._seconds < deadline:
+            events = await asyncio.to_thread(self._rig.stored_events, self._load.user_prefix)
+            if all(event.is_streamed for event in events):
+                return
+            await self._pause()
 
     async def _pause(self) -> None:
         if self._plan.hasten and time.monotonic() - self._hastened_at > HASTE_SECONDS:
