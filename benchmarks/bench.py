@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import platform
 import sys
 import time
 import uuid
@@ -25,6 +23,7 @@ from benchmarks.figures import Distribution, LoadFigures, load_figures
 from benchmarks.footprint import OTHERS, PartUse, footprint
 from benchmarks.ledger_check import StoredFigures, stored_figures
 from benchmarks.load import LoadGenerator, LoadPlan
+from benchmarks.machine import Machine, this_machine
 from benchmarks.own_stack import BENCH_DIRECTORY, own_stack
 from local import stack as stacks
 from local.paths import StateDirectory
@@ -50,18 +49,6 @@ ParameterOption = Annotated[
     list[str] | None,
     typer.Option("--parameter", help="A template parameter of its own stack; repeatable."),
 ]
-
-
-class Machine(BaseModel):
-    """What the figures were measured on."""
-
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
-
-    processors: int
-    processor: str
-    python: str
-    system: str
-    load_before: float
 
 
 class RunResult(BaseModel):
@@ -165,7 +152,7 @@ def _warm_up(stack: Stack, orders: int, clients: int) -> None:
 
 
 def _measure(name: str, stack: Stack, plan: LoadPlan) -> RunResult:
-    machine = _machine()
+    machine = this_machine()
     generator = _generator(stack, plan)
     with footprint(stack) as use:
         recording = asyncio.run(generator.run())
@@ -175,7 +162,7 @@ def _measure(name: str, stack: Stack, plan: LoadPlan) -> RunResult:
         machine=machine,
         parameters=stack.parameters,
         figures=load_figures(recording),
-        stored=stored_figures(stack, recording.user_id),
+        stored=stored_figures(stack, recording.user_ids),
         footprint=use.parts(),
     )
     print_result(result)
@@ -260,25 +247,6 @@ def _distribution(distribution: Distribution) -> str:
 
 def _counts(counts: dict[str, int] | dict[int, int]) -> str:
     return ", ".join(f"{key}: {count}" for key, count in sorted(counts.items())) or "none"
-
-
-def _machine() -> Machine:
-    return Machine(
-        processors=os.cpu_count() or 1,
-        processor=_processor_name(),
-        python=platform.python_version(),
-        system=f"{platform.system()} {platform.release()} {platform.machine()}",
-        load_before=round(os.getloadavg()[0], 2),
-    )
-
-
-def _processor_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
 
 
 def _write(result: RunResult) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import psycopg
 from pydantic import BaseModel, ConfigDict
@@ -13,7 +14,7 @@ from local.stack import Stack
 
 
 class StoredFigures(BaseModel):
-    """What is stored of one user's orders."""
+    """What is stored of some users' orders."""
 
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
 
@@ -30,18 +31,18 @@ class StoredFigures(BaseModel):
         return not (self.below_minimum or self.landed_twice or self.confirmed_without_landing)
 
 
-def stored_figures(stack: Stack, user_id: str) -> StoredFigures:
+def stored_figures(stack: Stack, user_ids: Sequence[str]) -> StoredFigures:
     """Read Postgres and the ledger."""
     with psycopg.connect(stack.database_url, autocommit=True) as connection:
         rows = connection.execute(
             "SELECT id::text, status, coalesce(amount_out < min_amount_out, false)"
-            " FROM orders WHERE user_id = %s",
-            (user_id,),
+            " FROM orders WHERE user_id = ANY(%s)",
+            (list(user_ids),),
         ).fetchall()
         counts = connection.execute(
             "SELECT count(*), count(*) FILTER (WHERE streamed_at IS NULL)"
-            " FROM order_events JOIN orders ON orders.id = order_id WHERE user_id = %s",
-            (user_id,),
+            " FROM order_events JOIN orders ON orders.id = order_id WHERE user_id = ANY(%s)",
+            (list(user_ids),),
         ).fetchone()
     events, unstreamed = counts or (0, 0)
     landed = landed_by_order(stack)

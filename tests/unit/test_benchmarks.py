@@ -32,7 +32,7 @@ def life(*seqs: int, delay: float = 0.01, last: str = "confirmed") -> list[Arriv
 
 def recording(*lives: dict[str, list[Arrival]], orders: int = 1) -> Recording:
     plan = LoadPlan(orders=orders, clients=1, listeners=len(lives))
-    made = Recording(plan, user_id="user", ended_at=10.0, arrivals=list(lives))
+    made = Recording(plan, user_ids=("user",), ended_at=10.0, arrivals=list(lives))
     made.submissions = [submission(f"order-{number}") for number in range(orders)]
     return made
 
