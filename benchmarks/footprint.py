@@ -18,6 +18,12 @@ from local.stack import Stack, StackProcesses
 
 SAMPLE_SECONDS = 1.0
 OTHERS = "other programs"
+CLIENT = "client"
+EMULATOR = "emulator"
+POSTGRES = "Postgres"
+# What workers and sessions spent between their last sample and their end.
+ENDED = "ended processes"
+OTHER_WORKERS = "other workers"
 # The emulator gives each worker a folder with the name of its function.
 WORKER_FOLDER = re.compile(r"ministack-lambda-.*?-?([A-Z][A-Za-z]*Function)-")
 
@@ -33,11 +39,21 @@ class PartUse(BaseModel):
     share_of_machine: float
 
 
+class MemorySample(BaseModel):
+    """The memory that a process of each part has for itself, on the average of the part."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+    at_seconds: float
+    mib_per_process: dict[str, float]
+
+
 class Footprint:
     """Sample the processes of a stack, and this one, until `stop`.
 
     Resident memory counts pages that processes share once for each of them. Processor time of a
-    process that ends is known up to its last sample; what the machine did besides is `OTHERS`.
+    process that ends is known up to its last sample; the rest of it, which the servers know of
+    their children, is `ENDED`. What the machine did besides is `OTHERS`.
     """
 
     def __init__(self, pids: StackProcesses) -> None:
@@ -50,6 +66,10 @@ class Footprint:
         self._first_cpu: dict[psutil.Process, float] = {}
         self._last_cpu: dict[str, dict[psutil.Process, float]] = defaultdict(dict)
         self._workers: dict[psutil.Process, str] = {}
+        self._alive: set[psutil.Process] = set()
+        self._servers = [*_alive(pids.emulator), *_alive(pids.postgres)]
+        self._ended_cpu = -sum(map(_ended_cpu_seconds, self._servers))
+        self.memory: list[MemorySample] = []
         self._stopped = threading.Event()
         self._sample(first=True)
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -61,6 +81,7 @@ class Footprint:
         self._thread.join()
         self._sample()
         self._busy_cpu += _busy_cpu_seconds()
+        self._ended_cpu += sum(map(_ended_cpu_seconds, self._servers))
         self._seconds = time.monotonic() - self._began_at
 
     def parts(self) -> dict[str, PartUse]:
@@ -78,45 +99,66 @@ class Footprint:
                 cpu_seconds=round(cpu_seconds, 2),
                 share_of_machine=round(cpu_seconds / (self._seconds * processors), 3),
             )
+        uses[ENDED] = self._without_processes(self._ended_cpu - self._sampled_of_ended())
         ours = sum(use.cpu_seconds for use in uses.values())
-        others = max(0.0, self._busy_cpu - ours)
-        uses[OTHERS] = PartUse(
+        uses[OTHERS] = self._without_processes(self._busy_cpu - ours)
+        return uses
+
+    def _without_processes(self, cpu_seconds: float) -> PartUse:
+        cpu_seconds = max(0.0, cpu_seconds)
+        return PartUse(
             processes=0,
             peak_memory_mib=0,
-            cpu_seconds=round(others, 2),
-            share_of_machine=round(others / (self._seconds * processors), 3),
+            cpu_seconds=round(cpu_seconds, 2),
+            share_of_machine=round(cpu_seconds / (self._seconds * (os.cpu_count() or 1)), 3),
         )
-        return uses
+
+    def _sampled_of_ended(self) -> float:
+        """Return what processes that have ended had spent in their lives at their last sample."""
+        return sum(
+            seconds
+            for processes in self._last_cpu.values()
+            for process, seconds in processes.items()
+            if process not in self._alive
+        )
 
     def _run(self) -> None:
         while not self._stopped.wait(SAMPLE_SECONDS):
             self._sample()
 
     def _sample(self, *, first: bool = False) -> None:
+        self._alive = set()
+        private_mib = {}
         for part, processes in self._processes().items():
-            memory = 0
-            count = 0
+            memory = private = count = 0
             for process in processes:
                 try:
                     with process.oneshot():
                         times = process.cpu_times()
-                        memory += process.memory_info().rss
+                        used = process.memory_info()
                 except psutil.Error:
                     continue
+                self._alive.add(process)
                 count += 1
+                memory += used.rss
+                private += used.rss - getattr(used, "shared", 0)
                 seconds = times.user + times.system
                 self._last_cpu[part][process] = seconds
                 if first:
                     self._first_cpu[process] = seconds
             self._peak_memory[part] = max(self._peak_memory[part], memory)
             self._peak_processes[part] = max(self._peak_processes[part], count)
+            if count:
+                private_mib[part] = round(private / count / 2**20, 2)
+        at_seconds = round(time.monotonic() - self._began_at, 1)
+        self.memory.append(MemorySample(at_seconds=at_seconds, mib_per_process=private_mib))
 
     def _processes(self) -> dict[str, list[psutil.Process]]:
         return {
-            "emulator": _alive(self._pids.emulator),
+            EMULATOR: _alive(self._pids.emulator),
             **self._workers_by_function(),
-            "Postgres": [*_alive(self._pids.postgres), *_children(self._pids.postgres)],
-            "client": _alive(os.getpid()),
+            POSTGRES: [*_alive(self._pids.postgres), *_children(self._pids.postgres)],
+            CLIENT: _alive(os.getpid()),
         }
 
     def _workers_by_function(self) -> dict[str, list[psutil.Process]]:
@@ -151,13 +193,28 @@ def _busy_cpu_seconds() -> float:
     return float(times.user + times.system + getattr(times, "nice", 0.0))
 
 
+def _ended_cpu_seconds(server: psutil.Process) -> float:
+    """Return what all children that the server has seen end have spent in their lives."""
+    try:
+        times = server.cpu_times()
+    except psutil.Error:
+        return 0.0
+    ended = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+    return float(ended)
+
+
 def _function_of(worker: psutil.Process) -> str:
     """Name the function that a worker runs."""
     try:
-        found = WORKER_FOLDER.search(" ".join(worker.cmdline()))
+        return function_in(" ".join(worker.cmdline()))
     except psutil.Error:
-        found = None
-    return found[1] if found else "other workers"
+        return OTHER_WORKERS
+
+
+def function_in(command_line: str) -> str:
+    """Name the function that the worker with this command line runs."""
+    found = WORKER_FOLDER.search(command_line)
+    return found[1] if found else OTHER_WORKERS
 
 
 def _alive(pid: int) -> list[psutil.Process]:

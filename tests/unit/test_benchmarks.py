@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from benchmarks.cold_start import handlers
 from benchmarks.figures import load_figures, percentile_ms
+from benchmarks.footprint import CLIENT, ENDED, Footprint
 from benchmarks.load import Arrival, LoadPlan, Recording, Submission
+from local.stack import StackProcesses
 
 LIFE = ("pending", "routing", "building", "submitted", "confirmed")
 
@@ -98,3 +104,16 @@ def test_cold_starts_are_measured_of_every_handler_by_its_name() -> None:
         *("submit", "api", "pages", "health")
     }
     assert len(found) == 11
+
+
+def test_work_of_a_process_that_began_and_ended_between_samples_counts() -> None:
+    nobody = 2**30
+    footprint = Footprint(StackProcesses(emulator=os.getpid(), postgres=nobody))
+    busy = "import time\nwhile time.process_time() < 0.3: pass"
+    subprocess.run([sys.executable, "-c", busy], check=True)
+    footprint.stop()
+    parts = footprint.parts()
+    sampled = parts["other workers"].cpu_seconds if "other workers" in parts else 0.0
+    assert 0.25 <= parts[ENDED].cpu_seconds + sampled < 1.5
+    assert parts[CLIENT].processes == 1
+    assert footprint.memory[0].mib_per_process[CLIENT] > 1
