@@ -1,4 +1,7 @@
-"""Run the measurements: `python -m benchmarks [load|burst|cold-start]`, all of them without one."""
+"""Run the measurements: `python -m benchmarks [load|burst|cold-start|compare]`.
+
+Without a name: load, burst and cold start.
+"""
 
 from benchmarks.bench import main
 

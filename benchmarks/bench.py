@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import cold_start
+from benchmarks.compare.command import compare
 from benchmarks.figures import Distribution, LoadFigures, load_figures
 from benchmarks.footprint import OTHERS, PartUse, footprint
 from benchmarks.ledger_check import StoredFigures, stored_figures
@@ -115,6 +116,9 @@ def cold_start_command(
     if not imports_only:
         with _stack(None, None) as running:
             cold_start.print_invocations(cold_start.measure_invocations(running, runs))
+
+
+app.command()(compare)
 
 
 @contextmanager
