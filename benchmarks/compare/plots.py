@@ -68,7 +68,7 @@ def _bars(
         for place, run in zip(places, runs, strict=True):
             axes.plot([place] * len(run), run, "k.", markersize=4)
     axes.set_xticks(range(len(values)), list(values))
-    axes.margins(y=0.15)
+    axes.margins(y=0.3)
     axes.legend(fontsize="small")
 
 
@@ -128,9 +128,11 @@ def _fairness(records: Sequence[RunRecord]) -> Figure:
         waited_until = record.values["crowd_waited_until_seconds"] - began_at
         axes.axvspan(0, waited_until, color="#fef3c7", zorder=0, label="orders of one user wait")
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.set(title=f"{side} ({record.commit})", ylabel="from request to its end, s")
         axes.grid(visible=True, alpha=0.3)
-        axes.legend(fontsize="small", loc="upper right")
+    handles, labels = panels[-1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     panels[-1].set_xlabel("seconds since one user began to bring his orders")
     return figure
 

@@ -85,7 +85,7 @@ def markdown(records: Sequence[RunRecord]) -> str:
     lines = [
         "# Comparison",
         "",
-        *(f"{remark}" for remark in remarks(records)),
+        *(f"- {remark}" for remark in remarks(records)),
         "",
         _markdown_row(headings),
         "|---|" + "---:|" * (len(headings) - 1),
