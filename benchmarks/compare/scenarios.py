@@ -79,7 +79,7 @@ async def history(run: Run) -> None:
     leg = LoadPlan(orders=sizes.leg, clients=sizes.clients, deadline_seconds=sizes.deadline_seconds)
     early = await _calibrated_cost(run, "history: the first orders", leg, regular)
     filling = LoadPlan(
-        orders=sizes.history - 2 * sizes.leg if sizes.history > 2 * sizes.leg else 1,
+        orders=sizes.history - sizes.leg,
         clients=sizes.clients,
         deadline_seconds=sizes.long_deadline_seconds,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -117,7 +118,11 @@ def _python_for(folder: Path) -> Path:
     if not unfit_packages(requirements):
         return Path(sys.executable)
     _run(
-        ["sh", "local/environment.sh"], folder, folder.with_name("environment.log"), INSTALL_SECONDS
+        ["sh", "local/environment.sh"],
+        folder,
+        folder.with_name("environment.log"),
+        INSTALL_SECONDS,
+        {"PYTHON": sys.executable},
     )
     return folder / ".venv" / "bin" / "python"
 
@@ -131,12 +136,19 @@ def _local(side: Side, command: str, *arguments: str) -> None:
     )
 
 
-def _run(command: list[str], folder: Path, log: Path, timeout_seconds: float) -> None:
+def _run(
+    command: list[str],
+    folder: Path,
+    log: Path,
+    timeout_seconds: float,
+    variables: Mapping[str, str] | None = None,
+) -> None:
     with log.open("w", encoding="utf-8") as output:
         try:
             subprocess.run(
                 command,
                 cwd=folder,
+                env={**os.environ, **(variables or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
