@@ -15,10 +15,6 @@ from benchmarks.figures import load_figures
 from benchmarks.load import SWAPS, LoadPlan, Recording
 
 PROBE_CONNECTIONS = 8
-READS_PER_SECOND = 2.0
-CANCELS_PER_SECOND = 1.0
-# An order that began so short before others crowd in is not one of a calm time any more.
-CALM_MARGIN_SECONDS = 8.0
 SINGLE_CLIENTS = 60
 # The pools that are flooded one after the other; what a flood leaves waiting comes last.
 FLOODS = ("pages", "reads", "orders")
@@ -56,7 +52,7 @@ async def fairness(run: Run) -> None:
     calm = [
         order
         for order in run.orders["singles"]
-        if order.began_at_seconds < begins_at - CALM_MARGIN_SECONDS
+        if order.began_at_seconds < begins_at - sizes.calm_margin_seconds
     ]
     busy = _orders_between(run.orders["singles"], begins_at, ends_at)
     calm_p95_ms = waited_p95_ms(calm, singles_ended_at)
@@ -76,7 +72,7 @@ async def flood(run: Run) -> None:
     """Let one client flood the pages, the reads and the orders in turn while others go on."""
     sizes = run.sizes
     # Each connection takes a target that it no longer cancels when its probe is stopped.
-    per_flood = int(sizes.flood_seconds * CANCELS_PER_SECOND) + PROBE_CONNECTIONS
+    per_flood = int(sizes.flood_seconds * sizes.cancels_per_second) + PROBE_CONNECTIONS
     targets = len(FLOODS) * per_flood
     order_ids = await _orders_at_rest(run, targets)
     floods = {
@@ -130,8 +126,8 @@ def _probes(
         for order_id in (order_ids if cancels is None else cancels)
     )
     return {
-        "read": _probe(run, reads, READS_PER_SECOND),
-        "cancel": _probe(run, deletes, CANCELS_PER_SECOND),
+        "read": _probe(run, reads, run.sizes.reads_per_second),
+        "cancel": _probe(run, deletes, run.sizes.cancels_per_second),
     }
 
 

@@ -42,6 +42,10 @@ class Sizes:
     single_users: int = 10
     single_interval_seconds: float = 5.0
     idle_seconds: float = 45.0
+    # An order that began so short before others crowd in is not one of a calm time any more.
+    calm_margin_seconds: float = 8.0
+    reads_per_second: float = 2.0
+    cancels_per_second: float = 1.0
     resting: int = 200
     flood_seconds: float = 30.0
     flood_connections: int = 40
