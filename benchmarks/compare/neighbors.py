@@ -45,7 +45,7 @@ async def fairness(run: Run) -> None:
         probes = _probes(run, order_ids)
         async with _sending(probes):
             await asyncio.sleep(sizes.idle_seconds)
-            crowded = await run.load("crowd", crowd)
+            crowded, _ = await run.measured_load("crowd", crowd)
         singles.stop()
     singles_ended_at = single_run.result().ended_at
     begins_at, ends_at = crowded.began_at, waiting_until(crowded)
@@ -80,7 +80,8 @@ async def flood(run: Run) -> None:
         "reads": [Request("GET", f"/api/orders/{order_id}") for order_id in order_ids],
     }
     cancels = iter(order_ids)
-    worst: dict[str, list[float]] = {}
+    refusals = 0
+    latencies_ms: dict[str, list[float | None]] = {victim: [] for victim in _POOL_OF}
     for flooded in FLOODS:
         run.note(f"flood of {flooded}")
         requests = floods.get(flooded)
@@ -94,8 +95,9 @@ async def flood(run: Run) -> None:
             "order": _probe(run, _market_orders("compare-beside-a-flood"), 1.0),
             "page": _probe(run, itertools.repeat(Request("GET", "/api/health")), 1.0),
         }
-        async with _sending({**probes, "flood": stream}):
-            await asyncio.sleep(sizes.flood_seconds)
+        with run.watched():
+            async with _sending({**probes, "flood": stream}):
+                await asyncio.sleep(sizes.flood_seconds)
         run.requests[f"flood of {flooded}"] = stream.answers
         run.value(f"flood of {flooded}, answered", len(stream.answers))
         for victim, probe in probes.items():
@@ -104,10 +106,17 @@ async def flood(run: Run) -> None:
             if flooded != _POOL_OF[victim]:
                 latency_ms = p95_ms(probe.answers)
                 run.value(f"{victim} during a flood of {flooded}, p95 ms", latency_ms)
-                worst.setdefault(f"flood_{victim}_p95_ms", []).append(latency_ms or 0.0)
-                worst.setdefault("flood_refusals", []).append(refused(probe.answers))
-    for name, values in worst.items():
-        run.value(name, sum(values) if name == "flood_refusals" else max(values))
+                latencies_ms[victim].append(latency_ms)
+                refusals += refused(probe.answers)
+    for victim, values in latencies_ms.items():
+        run.value(f"flood_{victim}_p95_ms", worst_of(values))
+    run.value("flood_refusals", refusals)
+
+
+def worst_of(latencies_ms: Sequence[float | None]) -> float | None:
+    """Return the greatest latency; None when somewhere nobody was served, for which none stands."""
+    known = [latency_ms for latency_ms in latencies_ms if latency_ms is not None]
+    return max(known, default=None) if len(known) == len(latencies_ms) else None
 
 
 async def _orders_at_rest(run: Run, count: int) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -156,11 +156,17 @@ class Run:
         self, name: str, plan: LoadPlan, user_ids: Sequence[str] = ()
     ) -> tuple[Recording, float]:
         """Run a plan while the processes are watched; return the milliseconds per order, too."""
-        with footprint(self.stack) as use:
+        with self.watched():
             recording = await self.load(name, plan, user_ids)
+        return recording, cpu_ms_per_order(self.footprint, len(recording.accepted))
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Watch the processes for the length of the block; the last one watched is noted."""
+        with footprint(self.stack) as use:
+            yield
         self.footprint = use.parts()
         self.memory = use.memory
-        return recording, cpu_ms_per_order(self.footprint, len(recording.accepted))
 
     async def _say_progress(self, name: str, generator: LoadGenerator) -> None:
         while True:

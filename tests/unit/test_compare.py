@@ -231,6 +231,11 @@ def test_orders_wait_until_the_last_one_is_started() -> None:
     assert neighbors.waiting_until(recording) == 7.0
 
 
+def test_pool_whose_users_were_all_refused_has_no_latency() -> None:
+    assert neighbors.worst_of([10.0, 30.0]) == 30.0
+    assert neighbors.worst_of([10.0, None]) is None
+
+
 def test_memory_growth_compares_late_with_early() -> None:
     samples = [
         MemorySample(at_seconds=second, mib_per_process={"Postgres": 10 + second / 10})
