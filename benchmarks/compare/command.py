@@ -44,6 +44,8 @@ SCENARIOS: Mapping[str, Scenario | None] = {
 }
 # What can befall one run; the others go on.
 FAILURES = (SideError, OSError, ExceptionGroup, httpx.HTTPError, WebSocketException)
+# A narrower table would break its words.
+TABLE_COLUMNS = 150
 LONG_SCENARIOS = frozenset({"history", "long"})
 
 
@@ -120,7 +122,8 @@ def show(directory: Path) -> None:
     (directory / "report.md").write_text(text, encoding="utf-8")
     for remark in report.remarks(records):
         console.print(remark)
-    console.print(report.screen_table(records))
+    wide = Console(highlight=False, width=max(console.width, TABLE_COLUMNS))
+    wide.print(report.screen_table(records))
     for file in [directory / "report.md", *plots.draw(records, directory)]:
         console.print(f"Written: {file}")
 

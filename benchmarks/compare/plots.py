@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, median
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -16,6 +17,7 @@ from benchmarks.footprint import CLIENT, OTHERS
 COLORS = ("#8a8f98", "#2563eb")
 CROWD_COLOR = "#c8ccd2"
 DOTS_PER_INCH = 130
+SMALL_SHARE = 0.01
 
 
 def draw(records: Sequence[RunRecord], directory: Path) -> list[Path]:
@@ -74,17 +76,17 @@ def _bars(
 
 def _stacked_cpu(axes: Axes, by_side: dict[str, list[RunRecord]], titles: Sequence[str]) -> None:
     """Draw the milliseconds of each kind of process per order, on top of each other."""
-    costs = [cpu_by_kind(records) for records in by_side.values()]
+    costs = [without_small(cpu_by_kind(records)) for records in by_side.values()]
     kinds = sorted({kind for cost in costs for kind in cost}, key=lambda k: -costs[0].get(k, 0.0))
     tops = [0.0] * len(costs)
-    for kind in kinds:
+    for number, kind in enumerate(kinds):
         heights = [cost.get(kind, 0.0) for cost in costs]
-        axes.bar(titles, heights, 0.6, bottom=tops, label=kind)
+        axes.bar(titles, heights, 0.6, bottom=tops, label=kind, color=colormaps["tab20"](number))
         tops = [top + height for top, height in zip(tops, heights, strict=True)]
     for place, top in enumerate(tops):
         axes.text(place, top, f"{top:,.0f}", ha="center", va="bottom")
     axes.set(title="Processor time per order", ylabel="ms")
-    axes.margins(y=0.1)
+    axes.set_ylim(0, 1.1 * max(tops))
     axes.set_xlim(-0.6, len(costs) + 0.4)
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], labels[::-1], fontsize="x-small", loc="upper right")
@@ -102,6 +104,13 @@ def cpu_by_kind(records: Sequence[RunRecord]) -> dict[str, float]:
         )
         for kind in kinds
     }
+
+
+def without_small(cost: dict[str, float]) -> dict[str, float]:
+    """Return the same sum with kinds that nobody would see on a plot added up."""
+    least = SMALL_SHARE * sum(cost.values())
+    large = {kind: value for kind, value in cost.items() if value >= least}
+    return {**large, "the rest": sum(cost.values()) - sum(large.values())}
 
 
 def _fairness(records: Sequence[RunRecord]) -> Figure:

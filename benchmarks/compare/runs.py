@@ -65,7 +65,8 @@ class Sizes:
         return replace(
             self,
             users=min(self.users, of(self.users, least=2)),
-            first=of(self.first),
+            # Fewer would leave workers cold for what comes then.
+            first=of(self.first, least=2 * self.clients),
             throughput=of(self.throughput),
             burst=of(self.burst),
             waiting=of(self.waiting),

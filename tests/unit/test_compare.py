@@ -409,3 +409,8 @@ def test_one_side_alone_has_a_table_and_no_plots(tmp_path: Path) -> None:
 
 def test_cost_by_kind_is_per_order() -> None:
     assert plots.cpu_by_kind([record("now", 1, {})]) == {"emulator": 2000.0, "Lifecycle": 1000.0}
+
+
+def test_small_costs_are_added_up() -> None:
+    cost = plots.without_small({"emulator": 99.0, "Pages": 0.5, "Triggers": 0.5})
+    assert cost == {"emulator": 99.0, "the rest": 1.0}
