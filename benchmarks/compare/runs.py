@@ -70,7 +70,7 @@ class Sizes:
             throughput=of(self.throughput),
             burst=of(self.burst),
             waiting=of(self.waiting),
-            resting=of(self.resting),
+            resting=of(self.resting, least=60),
             history=of(self.history, least=40),
             leg=of(self.leg),
             long=of(self.long),
