@@ -103,12 +103,20 @@ def hands_a_canceled_orders_slot_on(lab: Lab) -> bool:
     return has_started
 
 
-def hands_a_failed_orders_slot_on(lab: Lab) -> bool:
-    doomed = lab.place(clientOrderId=f"venue_down-{uuid.uuid4().hex}", maxRetries=0)
-    order_id: str = doomed["orderId"]
-    lab.await_status(order_id, "routing")
+def hands_an_expired_orders_slot_on(lab: Lab) -> bool:
+    # Asked directly: a tick that began before the schedules were stopped would start it, too.
+    order_id = stuck_order(lab)
     waiting = waiting_order(lab)
-    lab.await_status(order_id, "failed")
+    terms = {
+        "orderId": order_id,
+        "tokenIn": "SOL",
+        "tokenOut": "USDC",
+        "amountIn": "1.5",
+        "slippageBps": 50,
+        "expiresAt": "2020-01-01T00:00:00Z",
+    }
+    decide = {"action": "decide", "execution": order_id, "attempt": 1, "answers": []}
+    assert not lab.invoke("LifecycleFunction", {**decide, "order": terms}).failed
     has_started = lab.execution_status(waiting) != ""
     lab.cancel(waiting)
     return has_started
@@ -517,7 +525,7 @@ PROBES: dict[Grant, Probe] = {
     Grant("HealthRole", *READ_SECRET): reads_secret_for_health,
     Grant("LifecycleRole", *READ_SECRET): reads_secret_for_transitions,
     Grant("LifecycleRole", "StartExecutions", "states:StartExecution"): (
-        hands_a_failed_orders_slot_on
+        hands_an_expired_orders_slot_on
     ),
     Grant("LifecycleRole", "StreamEvents", "dynamodb:PutItem"): streams_transitions,
     Grant("VenueRole", "KeepLedger", "dynamodb:PutItem"): sends_transactions,
