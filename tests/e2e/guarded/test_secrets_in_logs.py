@@ -83,7 +83,7 @@ def test_logs_never_carry_what_opens_something(lab: Lab) -> None:
     )
     # when: from the beginning, so that the other tests' tokens are looked for, too
     wait_until(
-        lambda: SOURCES <= {line.source for line in logs.since(0)},
+        lambda: {line.source for line in logs.since(0)} >= SOURCES,
         seconds=30,
         what="every function has written to its log",
     )
