@@ -10,7 +10,6 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,15 +44,11 @@ FROM (SELECT gen_random_uuid() AS id, now_in_milliseconds() AS instant, number
 
 # The statements of claim_next_order, one by one: PostgreSQL explains no statement of a function.
 _PLANS = {
-    "used slots": """
-SELECT count(*) FROM orders WHERE status IN ('routing', 'building')
-    OR (status IN ('pending', 'triggered') AND started_at IS NOT NULL)""",
+    "used slots": "SELECT count(*) FROM orders_with_slot",
     "head of the queue": """
-SELECT * FROM orders WHERE status IN ('pending', 'triggered') AND started_at IS NULL
-ORDER BY is_urgent DESC, turn, id LIMIT 1 FOR UPDATE SKIP LOCKED""",
+SELECT * FROM waiting_orders ORDER BY is_urgent DESC, turn, id LIMIT 1 FOR UPDATE SKIP LOCKED""",
     "the user's order that runs": """
-SELECT * FROM orders WHERE status IN ('pending', 'triggered') AND started_at IS NULL
-    AND user_id = 'user-7' AND is_urgent = false
+SELECT * FROM waiting_orders WHERE user_id = 'user-7' AND is_urgent = false
 ORDER BY priority DESC, created_at, id LIMIT 1 FOR UPDATE SKIP LOCKED""",
     "the whole claim": "SELECT id FROM claim_next_order(1000000)",
 }
@@ -79,9 +74,9 @@ class Load:
         self.waits: Counter[str] = Counter()
         self.samples = 0
 
-    def run(self, submit: Callable[[PostgresWaitingOrders, str, str], None]) -> None:
+    def run(self) -> None:
         """Run all workers to the end of the time."""
-        threads = [threading.Thread(target=self._claim, args=[submit]) for _ in range(CLAIMERS)]
+        threads = [threading.Thread(target=self._claim) for _ in range(CLAIMERS)]
         threads += [threading.Thread(target=self._insert) for _ in range(INSERTERS)]
         threads.append(threading.Thread(target=self._watch_waits))
         for thread in threads:
@@ -92,11 +87,11 @@ class Load:
     def _orders(self) -> PostgresWaitingOrders:
         return PostgresWaitingOrders(Database(_KnownSecret(self._url)), SLOTS)
 
-    def _claim(self, submit: Callable[[PostgresWaitingOrders, str, str], None]) -> None:
+    def _claim(self) -> None:
         orders = self._orders()
         held = orders.claim_next()
         while held is not None and time.monotonic() < self._until:
-            submit(orders, held.order_id, held.execution)
+            _route_and_decide(orders, held.order_id, held.execution)
             started = time.perf_counter()
             held = orders.move(_submission(held.order_id, held.execution)).next_in_slot
             self._note("hand on", started)
@@ -133,14 +128,14 @@ def _route_and_decide(orders: PostgresWaitingOrders, order_id: str, execution: s
     decided = Decided(
         quotes=(), chosen_dex="raydium", quoted_price=Decimal(1), min_amount_out=Decimal(1)
     )
-    orders.move(Transition(order_id, decided, Guard.ATTEMPT, execution, 1, 2))
+    orders.move(Transition(order_id, decided, Guard.ATTEMPT, execution, 1))
 
 
 def _submission(order_id: str, execution: str) -> Transition:
     transaction = SwapTransaction(
         signature=str(uuid.uuid4()), payload="eA==", last_valid_block_height=1, venue="raydium"
     )
-    return Transition(order_id, Submitted(transaction=transaction), Guard.ATTEMPT, execution, 1, 3)
+    return Transition(order_id, Submitted(transaction=transaction), Guard.ATTEMPT, execution, 1)
 
 
 def main(
@@ -166,7 +161,7 @@ def main(
                 for row in connection.execute("EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) " + statement):
                     typer.echo(f"  {row['QUERY PLAN']}")
         load = Load(server.url, seconds)
-        load.run(_route_and_decide)
+        load.run()
         typer.echo(f"\n{CLAIMERS} workers hand on, {INSERTERS} insert, for {seconds:.0f} s")
         for what, durations in load.durations.items():
             ordered = sorted(durations)

@@ -103,17 +103,15 @@ class Desk:
         execution = self.orders.get(order_id)
         assert execution is not None
         name = execution.execution
-        routed = moves.move(Transition(order_id, Routed(), Guard.CLAIM, name, streamed_seq=1))
+        moves.move(Transition(order_id, Routed(), Guard.CLAIM, name))
         decided = Decided(
             quotes=(), chosen_dex="raydium", quoted_price=Decimal(1), min_amount_out=Decimal(1)
         )
-        seq = routed.streamed_seq
-        built = moves.move(Transition(order_id, decided, Guard.ATTEMPT, name, 1, seq))
+        moves.move(Transition(order_id, decided, Guard.ATTEMPT, name, 1))
         transaction = SwapTransaction(
             signature=str(uuid.uuid4()), payload="eA==", last_valid_block_height=1, venue="raydium"
         )
-        submitted, seq = Submitted(transaction=transaction), built.streamed_seq
-        moves.move(Transition(order_id, submitted, Guard.ATTEMPT, name, 1, seq))
+        moves.move(Transition(order_id, Submitted(transaction=transaction), Guard.ATTEMPT, name, 1))
 
     def serve(self, number: int) -> list[str]:
         """Submit what is started, in that order; return the order ids."""
@@ -129,10 +127,7 @@ class Desk:
         return [order.user_id for order in found if order]
 
     def used_slots(self) -> int:
-        row = self.database.execute(
-            "SELECT count(*) AS used FROM orders WHERE status IN ('routing', 'building')"
-            " OR (status IN ('pending', 'triggered') AND started_at IS NOT NULL)"
-        ).fetchone()
+        row = self.database.execute("SELECT count(*) AS used FROM orders_with_slot").fetchone()
         assert row is not None
         return int(row["used"])
 

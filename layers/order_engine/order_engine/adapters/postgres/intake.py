@@ -30,10 +30,8 @@ WITH moment AS (
         WHERE %(rests)s AND user_id = %(user_id)s AND status = 'open'
             AND %(most_of_user)s::integer IS NOT NULL
         UNION ALL
-        SELECT FROM orders
-        WHERE NOT %(rests)s AND user_id = %(user_id)s
-            AND status IN ('pending', 'triggered') AND started_at IS NULL
-            AND %(most_of_user)s IS NOT NULL
+        SELECT FROM waiting_orders
+        WHERE NOT %(rests)s AND user_id = %(user_id)s AND %(most_of_user)s IS NOT NULL
         LIMIT %(most_of_user)s) AS counted
 ), burst AS (
     SELECT extract(epoch FROM created_at + %(burst_seconds)s * interval '1 second' - instant)

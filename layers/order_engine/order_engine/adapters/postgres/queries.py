@@ -18,8 +18,7 @@ SELECT orders.*, (
     SELECT coalesce(jsonb_agg(to_jsonb(recorded) ORDER BY recorded.seq), '[]')
     FROM order_events AS recorded WHERE recorded.order_id = orders.id
 ) AS events,
-CASE WHEN status IN ('pending', 'triggered') AND started_at IS NULL
-    THEN orders_ahead_of(orders) END AS orders_ahead
+orders_ahead_of(id) AS orders_ahead
 FROM orders WHERE {condition}
 """
 

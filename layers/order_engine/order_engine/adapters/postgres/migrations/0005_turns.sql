@@ -12,6 +12,15 @@ ALTER TABLE orders
 -- Executions that are under way when this is applied have their slot already.
 UPDATE orders SET started_at = updated_at WHERE status IN ('pending', 'triggered');
 
+CREATE VIEW waiting_orders AS
+    SELECT id, user_id, is_urgent, priority, turn, created_at FROM orders
+    WHERE status IN ('pending', 'triggered') AND started_at IS NULL;
+CREATE VIEW orders_with_slot AS
+    SELECT id, user_id, is_urgent, turn FROM orders
+    WHERE status IN ('routing', 'building')
+        OR (status IN ('pending', 'triggered') AND started_at IS NOT NULL);
+
+-- The conditions are those of the views, or the views could not use the indexes.
 CREATE INDEX orders_waiting ON orders (is_urgent DESC, turn, id)
     WHERE status IN ('pending', 'triggered') AND started_at IS NULL;
 CREATE INDEX orders_waiting_of_user ON orders (user_id, is_urgent, priority DESC, created_at, id)
@@ -38,25 +47,14 @@ BEGIN
         PERFORM pg_advisory_xact_lock(7305118, hashtext(NEW.user_id));
     END IF;
     SELECT coalesce(
-        (SELECT turn FROM orders
-         WHERE (status IN ('routing', 'building')
-                OR (status IN ('pending', 'triggered') AND started_at IS NOT NULL))
-            AND NOT is_urgent
-         ORDER BY turn DESC LIMIT 1),
-        (SELECT turn FROM orders
-         WHERE status IN ('pending', 'triggered') AND started_at IS NULL AND NOT is_urgent
-         ORDER BY is_urgent DESC, turn LIMIT 1),
+        (SELECT turn FROM orders_with_slot WHERE NOT is_urgent ORDER BY turn DESC LIMIT 1),
+        (SELECT turn FROM waiting_orders WHERE NOT is_urgent ORDER BY is_urgent DESC, turn LIMIT 1),
         0)
     INTO moment;
     SELECT greatest(
-        (SELECT turn FROM orders
-         WHERE status IN ('pending', 'triggered') AND started_at IS NULL
-            AND user_id = NEW.user_id AND NOT is_urgent
+        (SELECT turn FROM waiting_orders WHERE user_id = NEW.user_id AND NOT is_urgent
          ORDER BY turn DESC LIMIT 1),
-        (SELECT max(turn) FROM orders
-         WHERE (status IN ('routing', 'building')
-                OR (status IN ('pending', 'triggered') AND started_at IS NOT NULL))
-            AND user_id = NEW.user_id AND NOT is_urgent))
+        (SELECT max(turn) FROM orders_with_slot WHERE user_id = NEW.user_id AND NOT is_urgent))
     INTO last_own;
     NEW.turn = greatest(moment, last_own + 1);
     RETURN NEW;
@@ -74,9 +72,8 @@ CREATE TRIGGER take_turn_when_released BEFORE UPDATE OF status ON orders
 CREATE FUNCTION give_turn_back() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE orders SET turn = OLD.turn WHERE id = (
-        SELECT id FROM orders
-        WHERE status IN ('pending', 'triggered') AND started_at IS NULL
-            AND user_id = OLD.user_id AND NOT is_urgent AND turn > OLD.turn
+        SELECT id FROM waiting_orders
+        WHERE user_id = OLD.user_id AND NOT is_urgent AND turn > OLD.turn
         ORDER BY turn DESC LIMIT 1 FOR UPDATE SKIP LOCKED);
     RETURN NULL;
 END $$;
@@ -91,23 +88,19 @@ CREATE TRIGGER give_turn_back AFTER UPDATE OF status ON orders
 -- head takes its.
 CREATE FUNCTION claim_next_order(slots integer) RETURNS SETOF orders LANGUAGE plpgsql AS $$
 DECLARE
-    head orders;
-    chosen orders;
+    head record;
+    chosen record;
 BEGIN
-    IF slots <= (SELECT count(*) FROM orders
-                 WHERE status IN ('routing', 'building')
-                    OR (status IN ('pending', 'triggered') AND started_at IS NOT NULL)) THEN
+    IF slots <= (SELECT count(*) FROM orders_with_slot) THEN
         RETURN;
     END IF;
-    SELECT * INTO head FROM orders
-    WHERE status IN ('pending', 'triggered') AND started_at IS NULL
+    SELECT * INTO head FROM waiting_orders
     ORDER BY is_urgent DESC, turn, id LIMIT 1 FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    SELECT * INTO chosen FROM orders
-    WHERE status IN ('pending', 'triggered') AND started_at IS NULL
-        AND user_id = head.user_id AND is_urgent = head.is_urgent
+    SELECT * INTO chosen FROM waiting_orders
+    WHERE user_id = head.user_id AND is_urgent = head.is_urgent
     ORDER BY priority DESC, created_at, id LIMIT 1 FOR UPDATE SKIP LOCKED;
     IF chosen.id <> head.id THEN
         UPDATE orders SET turn = chosen.turn WHERE id = head.id;
@@ -123,8 +116,7 @@ END $$;
 -- again, and an execution of its name is started once. So the lock need not outlast a disk write.
 CREATE FUNCTION claim_next_order_alone(slots integer) RETURNS SETOF orders LANGUAGE plpgsql AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM orders
-                   WHERE status IN ('pending', 'triggered') AND started_at IS NULL) THEN
+    IF NOT EXISTS (SELECT FROM waiting_orders) THEN
         RETURN;
     END IF;
     PERFORM set_config('synchronous_commit', 'off', true);
@@ -132,33 +124,32 @@ BEGIN
     RETURN QUERY SELECT * FROM claim_next_order(slots);
 END $$;
 
--- How many orders go before one that waits, counted up to a thousand. Its own place among its
--- user's orders, by priority, is the place in the queue that the user has for it.
-CREATE FUNCTION orders_ahead_of(waiting orders) RETURNS integer LANGUAGE plpgsql STABLE AS $$
+-- How many orders go before one that waits, counted up to a thousand; null for one that does not.
+-- Its own place among its user's orders, by priority, is the place in the queue that the user has for
+-- it.
+CREATE FUNCTION orders_ahead_of(order_id uuid) RETURNS integer LANGUAGE plpgsql STABLE AS $$
 DECLARE
+    waiting record;
     own_place bigint;
-    place orders;
-    ahead integer;
+    place record;
 BEGIN
+    SELECT * INTO waiting FROM waiting_orders WHERE id = order_id;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
     SELECT count(*) INTO own_place FROM (
-        SELECT FROM orders
-        WHERE status IN ('pending', 'triggered') AND started_at IS NULL
-            AND user_id = waiting.user_id AND is_urgent = waiting.is_urgent
+        SELECT FROM waiting_orders
+        WHERE user_id = waiting.user_id AND is_urgent = waiting.is_urgent
             AND (priority > waiting.priority
                  OR (priority = waiting.priority
                      AND (created_at, id) < (waiting.created_at, waiting.id)))
         LIMIT 1000) AS own;
-    SELECT * INTO place FROM orders
-    WHERE status IN ('pending', 'triggered') AND started_at IS NULL
-        AND user_id = waiting.user_id AND is_urgent = waiting.is_urgent
+    SELECT * INTO place FROM waiting_orders
+    WHERE user_id = waiting.user_id AND is_urgent = waiting.is_urgent
     ORDER BY turn, id OFFSET own_place LIMIT 1;
-    SELECT count(*) INTO ahead FROM (
-        SELECT FROM orders
-        WHERE status IN ('pending', 'triggered') AND started_at IS NULL
-            AND (is_urgent > waiting.is_urgent
-                 OR (is_urgent = waiting.is_urgent
-                     AND (turn, id) < (coalesce(place.turn, waiting.turn),
-                                       coalesce(place.id, waiting.id))))
-        LIMIT 1000) AS others;
-    RETURN ahead;
+    RETURN (SELECT count(*) FROM (
+        SELECT FROM waiting_orders
+        WHERE is_urgent > waiting.is_urgent
+            OR (is_urgent = waiting.is_urgent AND (turn, id) < (place.turn, place.id))
+        LIMIT 1000) AS others);
 END $$;
