@@ -21,7 +21,7 @@ from order_engine.domain.orders import ExecutionTerms, Order, OrderTerms, SwapTr
 from order_engine.errors import Rejected, StreamUnavailable
 from order_engine.execution.acceptance import Acceptance
 from order_engine.execution.lifecycle import Lifecycle, Step
-from order_engine.execution.messages import LandedSwap
+from order_engine.execution.messages import DecideRequest, LandedSwap, RouteRequest
 from order_engine.execution.turns import Turns
 from order_engine.venues.contract import (
     Built,
@@ -150,6 +150,29 @@ def engine(orders: Orders) -> Engine:
             orders, stream, Turns(orders, executions), {}, SystemClock(), lambda: str(uuid.uuid4())
         ),
     )
+
+
+def test_events_are_streamed_once_though_each_step_is_another_workers(
+    engine: Engine, another_repository: Any
+) -> None:
+    order = engine.accept()
+    routed = engine.lifecycle.take(
+        RouteRequest(order_id=order.order_id, execution=order.execution, streamed_seq=1)
+    )
+    elsewhere = lifecycle_of(another_repository(), engine.stream)
+
+    decided = elsewhere.take(
+        DecideRequest(
+            order=order.execution_terms,
+            execution=order.execution,
+            attempt=1,
+            answers=tuple(QUOTES),
+            streamed_seq=routed.answer.streamed_seq,
+        )
+    )
+
+    assert decided.answer.streamed_seq == 3
+    assert engine.stream.statuses() == ["pending", "routing", "building"]
 
 
 def test_whole_life_records_five_events_and_streams_each_once(engine: Engine) -> None:

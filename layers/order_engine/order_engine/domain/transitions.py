@@ -97,7 +97,6 @@ class Transition:
     """State who makes which change of an order, and what must hold for it.
 
     ``execution`` and ``attempt`` are what ``guard`` compares with the order's own.
-    ``streamed_seq``: the order's events up to here are known to have reached the order stream.
     """
 
     order_id: str
@@ -105,7 +104,6 @@ class Transition:
     guard: Guard
     execution: str | None = None
     attempt: int | None = None
-    streamed_seq: int = 0
 
     @property
     def target(self) -> OrderStatus:

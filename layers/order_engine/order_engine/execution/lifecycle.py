@@ -121,28 +121,26 @@ class Lifecycle:
 
     def take(self, request: LifecycleRequest) -> Step:
         """Take the step that a message asks for; the answer says what of the order is streamed."""
+        self._orders.note_streamed(request.order_id, request.streamed_seq)
         step = self._take(request)
         streamed_seq = max(step.streamed_seq, request.streamed_seq)
         answer = step.answer.model_copy(update={"streamed_seq": streamed_seq})
         return replace(step, answer=answer, streamed_seq=streamed_seq)
 
     def _take(self, request: LifecycleRequest) -> Step:
-        seq = request.streamed_seq
         match request:
             case RouteRequest():
                 return self.route(
-                    request.order_id, request.execution, request.after_attempt, request.failure, seq
+                    request.order_id, request.execution, request.after_attempt, request.failure
                 )
             case DecideRequest(order=terms, execution=execution, attempt=attempt):
-                return self.decide(terms, execution, attempt, request.answers, seq)
+                return self.decide(terms, execution, attempt, request.answers)
             case SubmitRequest(order=terms, execution=execution, attempt=attempt):
-                return self.submit(terms, execution, attempt, request.answer, seq)
+                return self.submit(terms, execution, attempt, request.answer)
             case ConfirmRequest(order=terms, execution=execution, attempt=attempt):
-                return self.confirm(
-                    terms, execution, attempt, request.answer, request.quoted_price, seq
-                )
+                return self.confirm(terms, execution, attempt, request.answer, request.quoted_price)
             case AttemptFailedRequest(order=terms, execution=execution, attempt=attempt):
-                return self.attempt_failed(terms, execution, attempt, request.answer, seq)
+                return self.attempt_failed(terms, execution, attempt, request.answer)
             case unknown:
                 assert_never(unknown)
 
@@ -152,7 +150,6 @@ class Lifecycle:
         execution: str,
         after_attempt: int | None,
         failure: Failure | None = None,
-        streamed_seq: int = 0,
     ) -> Step:
         """Begin an attempt: claim the order (first call) or follow the failed ``after_attempt``.
 
@@ -170,7 +167,6 @@ class Lifecycle:
                 Guard.CLAIM if is_claim else Guard.ATTEMPT,
                 execution,
                 after_attempt,
-                streamed_seq,
             )
         )
         result, order = done.result, done.result.order
@@ -194,7 +190,6 @@ class Lifecycle:
         execution: str,
         attempt: int,
         answers: Sequence[AnyQuoteAnswer],
-        streamed_seq: int = 0,
     ) -> Step:
         """Choose the venue from all answers and write the decision down.
 
@@ -202,12 +197,12 @@ class Lifecycle:
         met (any more), ``expired``, ``retry``, ``failed``, ``superseded``.
         """
         if self._is_past(terms):
-            return self._change(terms, execution, attempt, Expired(), streamed_seq)
+            return self._change(terms, execution, attempt, Expired())
         choice = choose(terms, answers, attempt, self._clock.now())
         if isinstance(choice, Failure):
             if choice.code is FailureCode.LIMIT_NOT_MET:
-                return self._rest(terms, execution, attempt, choice, streamed_seq)
-            return self._attempt_failed(terms, execution, attempt, choice, streamed_seq)
+                return self._rest(terms, execution, attempt, choice)
+            return self._attempt_failed(terms, execution, attempt, choice)
         decided = Decided(
             quotes=tuple(quote.public for quote in choice.quotes),
             chosen_dex=choice.best.dex,
@@ -221,7 +216,6 @@ class Lifecycle:
             execution,
             attempt,
             decided,
-            streamed_seq,
             lambda order: Building(
                 dex=order.chosen_dex or decided.chosen_dex,
                 quoted_price=order.quoted_price or Decimal(0),
@@ -236,7 +230,6 @@ class Lifecycle:
         execution: str,
         attempt: int,
         answer: AnyBuildAnswer,
-        streamed_seq: int = 0,
     ) -> Step:
         """Write the built transaction down before anyone sends it.
 
@@ -244,14 +237,14 @@ class Lifecycle:
         built none; ``expired``; ``superseded``.
         """
         if self._is_past(terms):
-            step = self._change(terms, execution, attempt, Expired(), streamed_seq)
+            step = self._change(terms, execution, attempt, Expired())
             order = step.order
             # A repeated call whose first one wrote the transaction down in time.
             if order and order.transaction and _is_at_submitted(order, execution, attempt):
                 return Step(_written_down("submitted", order, order.transaction), order)
             return step
         if not isinstance(answer, Built):
-            return self.attempt_failed(terms, execution, attempt, answer, streamed_seq)
+            return self.attempt_failed(terms, execution, attempt, answer)
         built = answer.transaction
         # A repeated call may bring a transaction built anew; the one written down is what counts.
         return self._change(
@@ -259,7 +252,6 @@ class Lifecycle:
             execution,
             attempt,
             Submitted(transaction=built),
-            streamed_seq,
             lambda order: _written_down("submitted", order, order.transaction or built),
         )
 
@@ -270,7 +262,6 @@ class Lifecycle:
         attempt: int,
         answer: LandedSwap,
         quoted_price: Decimal,
-        streamed_seq: int = 0,
     ) -> Step:
         """Record that the swap landed and what it paid. Outcomes: ``confirmed``, ``superseded``."""
         executed_price = price_of(answer.amount_out, terms.amount_in)
@@ -280,7 +271,7 @@ class Lifecycle:
             amount_out=answer.amount_out,
             realized_slippage_bps=slippage_bps_between(quoted_price, executed_price),
         )
-        return self._change(terms, execution, attempt, confirmed, streamed_seq)
+        return self._change(terms, execution, attempt, confirmed)
 
     def attempt_failed(
         self,
@@ -288,7 +279,6 @@ class Lifecycle:
         execution: str,
         attempt: int,
         answer: AnyFailure,
-        streamed_seq: int = 0,
     ) -> Step:
         """Record that the attempt came to nothing. Outcomes: ``retry``, ``failed``, ``superseded``.
 
@@ -296,13 +286,11 @@ class Lifecycle:
         """
         if isinstance(answer, Reverted):
             failure = Failure.of(answer.code, answer.detail, attempt)
-            return self._attempt_failed(
-                terms, execution, attempt, failure, streamed_seq, "reverted"
-            )
+            return self._attempt_failed(terms, execution, attempt, failure, "reverted")
         detail = getattr(answer, "detail", answer.outcome)
         failure = Failure.of(FAILURE_CODES[answer.outcome], detail, attempt)
         resolution: Resolution | None = "expired" if answer.outcome == "expired" else None
-        return self._attempt_failed(terms, execution, attempt, failure, streamed_seq, resolution)
+        return self._attempt_failed(terms, execution, attempt, failure, resolution)
 
     def _attempt_failed(
         self,
@@ -310,7 +298,6 @@ class Lifecycle:
         execution: str,
         attempt: int,
         reason: Failure,
-        streamed_seq: int,
         resolution: Resolution | None = None,
     ) -> Step:
         rules = rules_of(terms.type)
@@ -327,9 +314,9 @@ class Lifecycle:
             answer = RetryLater(backoff_seconds=pause_s, after_attempt=attempt, failure=failure)
             return Step(answer, order)
         if rules.rests and order.status is OrderStatus.ROUTING:
-            return self._rest(terms, execution, attempt, failure, streamed_seq)
+            return self._rest(terms, execution, attempt, failure)
         failed = Failed(failure=failure, at_venue=order.chosen_dex, signature=order.tx_hash)
-        return self._change(terms, execution, attempt, failed, streamed_seq)
+        return self._change(terms, execution, attempt, failed)
 
     def _rest(
         self,
@@ -337,12 +324,11 @@ class Lifecycle:
         execution: str,
         attempt: int,
         failure: Failure,
-        streamed_seq: int,
     ) -> Step:
         """Put the order back to rest; it is not released again before a pause has passed."""
         rests_until = self._clock.now() + timedelta(seconds=backoff_s(attempt))
         rested = Rested(rests_until=rests_until, because=failure)
-        return self._change(terms, execution, attempt, rested, streamed_seq)
+        return self._change(terms, execution, attempt, rested)
 
     def _is_past(self, terms: ExecutionTerms) -> bool:
         return terms.expires_at is not None and terms.expires_at <= self._clock.now()
@@ -353,11 +339,10 @@ class Lifecycle:
         execution: str,
         attempt: int,
         change: Change,
-        streamed_seq: int,
         answer: Callable[[Order], LifecycleAnswer] | None = None,
     ) -> Step:
         done = self._moves.move(
-            Transition(terms.order_id, change, Guard.ATTEMPT, execution, attempt, streamed_seq)
+            Transition(terms.order_id, change, Guard.ATTEMPT, execution, attempt)
         )
         result, seq = done.result, done.streamed_seq
         if not result.done or result.order is None:

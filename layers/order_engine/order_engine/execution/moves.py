@@ -10,7 +10,7 @@ from order_engine.execution.turns import Turns
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """Tell what a transition came to; the order's events up to ``streamed_seq`` are streamed."""
+    """Tell what a transition came to, and up to which event the order is known to be streamed."""
 
     result: MoveResult
     streamed_seq: int
@@ -32,5 +32,4 @@ class Moves:
         result = self._orders.move(transition)
         is_streamed = stream_outbox(self._orders, self._stream, result.unstreamed)
         self._turns.hand_on(result)
-        seq = result.order.seq if result.order and is_streamed else 0
-        return Moved(result, max(seq, transition.streamed_seq))
+        return Moved(result, result.order.seq if result.order and is_streamed else 0)

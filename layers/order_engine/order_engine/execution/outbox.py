@@ -25,5 +25,6 @@ def stream_outbox(
     except StreamUnavailable:
         logger.warning("events left to the outbox", extra={"order_id": events[0].order_id})
         return False
-    orders.note_streamed(events)
+    for event in events:
+        orders.note_streamed(event.order_id, event.seq)
     return True

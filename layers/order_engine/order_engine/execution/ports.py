@@ -64,8 +64,8 @@ class OrderRepository(Protocol):
         """Return an order's events in order."""
         ...
 
-    def note_streamed(self, events: Sequence[OrderEvent]) -> None:
-        """Remember that these events have reached the order stream; written down later."""
+    def note_streamed(self, order_id: str, seq: int) -> None:
+        """Remember that the order's events up to ``seq`` are streamed; written down later."""
         ...
 
     def write_notes(self) -> None:

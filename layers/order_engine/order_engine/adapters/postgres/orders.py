@@ -1,6 +1,6 @@
 """Store orders and move them: the statements that change an order, and its events with it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from psycopg import sql
@@ -18,7 +18,6 @@ from order_engine.adapters.postgres.rows import (
     order_of,
 )
 from order_engine.domain.changes import Amendment
-from order_engine.domain.events import OrderEvent
 from order_engine.domain.orders import Order
 from order_engine.domain.statuses import BUSY_STATUSES, WAITING_STATUSES
 from order_engine.domain.transitions import FailedAttempt, Guard, MoveResult, Transition
@@ -104,10 +103,6 @@ class PostgresOrders(PostgresIntake):
         values = changed_values(transition.change)
         if transition.guard is Guard.CLAIM:
             values["claimed_by"] = transition.execution
-        order_id = transition.order_id
-        streamed_seq = max(transition.streamed_seq, self._streamed.get(order_id, 0))
-        if streamed_seq:
-            self._streamed[order_id] = streamed_seq
         statement = sql.SQL(_MOVE).format(
             noted=sql.SQL(NOTED),
             changes=sql.SQL(", ") + assignments(list(values)) if values else sql.SQL(""),
@@ -122,7 +117,7 @@ class PostgresOrders(PostgresIntake):
             "attempt": transition.attempt,
             "execution": transition.execution,
             "meta": Jsonb(transition.change.details.to_json_dict()),
-            "streamed_seq": streamed_seq,
+            "streamed_seq": self._streamed.get(transition.order_id, 0),
             "busy": sorted(BUSY_STATUSES),
             "waiting": sorted(WAITING_STATUSES),
             "slots": self._slots,
@@ -249,16 +244,14 @@ class PostgresOrders(PostgresIntake):
         row = self._database.run(record)
         return order_of(row) if row else None
 
-    def note_streamed(self, events: Sequence[OrderEvent]) -> None:
-        """Remember that these events have reached the order stream.
+    def note_streamed(self, order_id: str, seq: int) -> None:
+        """Remember that the order's events up to ``seq`` have reached the order stream.
 
         It is written down with the next transition, or when ``MOST_NOTES`` have come together.
         What is lost with this process, the reconciler streams once more, which changes nothing.
         """
-        for event in events:
-            self._streamed[event.order_id] = max(
-                event.seq, self._streamed.get(event.order_id, event.seq)
-            )
+        if seq > self._streamed.get(order_id, 0):
+            self._streamed[order_id] = seq
         if len(self._streamed) >= MOST_NOTES:
             self.write_notes()
 
