@@ -56,6 +56,17 @@ class Sizes:
     deadline_seconds: float = 420.0
     long_deadline_seconds: float = 2400.0
 
+    def plan(
+        self, orders: int, *, clients: int | None = None, deadline_seconds: float | None = None
+    ) -> LoadPlan:
+        """Return a load of so many orders by all users, at the usual size where none is given."""
+        return LoadPlan(
+            orders=orders,
+            clients=clients or self.clients,
+            users=self.users,
+            deadline_seconds=deadline_seconds or self.deadline_seconds,
+        )
+
     def scaled(self, factor: float) -> Sizes:
         """Return sizes that are so many times as large, for a trial."""
 

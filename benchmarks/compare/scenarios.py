@@ -19,12 +19,7 @@ LATE = (0.8, 1.0)
 async def first_orders(run: Run) -> None:
     """Submit the first orders of a stack that has just been started."""
     sizes = run.sizes
-    plan = LoadPlan(
-        orders=sizes.first,
-        clients=sizes.clients,
-        users=sizes.users,
-        deadline_seconds=sizes.deadline_seconds,
-    )
+    plan = sizes.plan(sizes.first)
     figures = load_figures(await run.load("first", plan))
     run.value("first_p95_ms", figures.end_to_end.p95_ms)
     run.value("first_lost", missing(figures, sizes.first))
@@ -33,12 +28,7 @@ async def first_orders(run: Run) -> None:
 async def throughput(run: Run) -> None:
     """Submit orders from some clients, each its next one when the last is answered."""
     sizes = run.sizes
-    plan = LoadPlan(
-        orders=sizes.throughput,
-        clients=sizes.clients,
-        users=sizes.users,
-        deadline_seconds=sizes.deadline_seconds,
-    )
+    plan = sizes.plan(sizes.throughput)
     recording, cpu_ms = await run.measured_load("throughput", plan)
     figures = load_figures(recording)
     run.value("orders_per_minute", figures.confirmed_per_minute)
@@ -54,12 +44,7 @@ async def throughput(run: Run) -> None:
 async def burst(run: Run) -> None:
     """Submit many orders from many clients, who repeat what is refused."""
     sizes = run.sizes
-    plan = LoadPlan(
-        orders=sizes.burst,
-        clients=sizes.burst_clients,
-        users=sizes.users,
-        deadline_seconds=sizes.deadline_seconds,
-    )
+    plan = sizes.plan(sizes.burst, clients=sizes.burst_clients)
     recording, cpu_ms = await run.measured_load("burst", plan)
     figures = load_figures(recording)
     run.value("burst_refusals", sum(figures.refusals_by_status.values()))
@@ -94,12 +79,7 @@ async def history(run: Run) -> None:
 async def long_run(run: Run) -> None:
     """Submit very many orders; none may be lost, and no process may grow."""
     sizes = run.sizes
-    plan = LoadPlan(
-        orders=sizes.long,
-        clients=sizes.clients,
-        users=sizes.users,
-        deadline_seconds=sizes.long_deadline_seconds,
-    )
+    plan = sizes.plan(sizes.long, deadline_seconds=sizes.long_deadline_seconds)
     recording, cpu_ms = await run.measured_load("long", plan)
     figures = load_figures(recording)
     run.value("long_lost", missing(figures, sizes.long))
