@@ -20,6 +20,7 @@ from order_engine.domain.tokens import TOKENS
 from order_engine.domain.types import order_types
 from order_engine.venues.registry import venue_names
 
+DEFAULT_MAX_RETRIES = 3
 IDEMPOTENCY_KEY_PATTERN = r"^[\x21-\x7e]{1,255}$"
 CLIENT_ORDER_ID_PATTERN = r"^[A-Za-z0-9._~!$&'()*+,;=:@-]{1,128}$"
 """The characters that may stand in a URL path as they are, for it is looked up by one."""
@@ -137,6 +138,14 @@ def _number_schema(description: str, pattern: str, **bounds: object) -> WithJson
     )
 
 
+def _whole_number_pieces(
+    low: int, high: int, description: str
+) -> tuple[BeforeValidator, WithJsonSchema]:
+    """Return what checks a whole number within the bounds, and what says them in the document."""
+    schema = {"type": "integer", "minimum": low, "maximum": high, "description": description}
+    return BeforeValidator(whole_number(low, high)), WithJsonSchema(schema)
+
+
 _ANY_NUMBER = r"^[0-9]+(\.[0-9]+)?$"
 _POSITIVE_NUMBER = r"^(0*[1-9][0-9]*(\.[0-9]+)?|0+\.0*[1-9][0-9]*)$"
 
@@ -187,27 +196,23 @@ SlippageFraction = Annotated[
 ]
 SlippageBps = Annotated[
     int,
-    BeforeValidator(whole_number(0, BASIS_POINTS)),
-    WithJsonSchema(
-        {
-            "type": "integer",
-            "minimum": 0,
-            "maximum": BASIS_POINTS,
-            "description": "The tolerance in basis points, instead of the fraction.",
-        }
+    *_whole_number_pieces(
+        0, BASIS_POINTS, "The tolerance in basis points, instead of the fraction."
+    ),
+]
+MaxRetries = Annotated[
+    int,
+    *_whole_number_pieces(
+        0, 10, f"Attempts after the first one ({DEFAULT_MAX_RETRIES} without it)."
     ),
 ]
 Priority = Annotated[
     int,
-    BeforeValidator(whole_number(0, 10)),
-    WithJsonSchema(
-        {
-            "type": "integer",
-            "minimum": 0,
-            "maximum": 10,
-            "description": "Which of your own waiting orders runs first: the highest (0 without "
-            "it). It gains nothing on the orders of others.",
-        }
+    *_whole_number_pieces(
+        0,
+        10,
+        "Which of your own waiting orders runs first: the highest (0 without it). It gains nothing "
+        "on the orders of others.",
     ),
 ]
 ExpiresAt = Annotated[AwareDatetime, BeforeValidator(_text)]

@@ -4,25 +4,25 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
     ValidationError,
-    WithJsonSchema,
 )
 from pydantic.alias_generators import to_camel
 
 from order_engine.api.fields import (
+    DEFAULT_MAX_RETRIES,
     AmountIn,
     ClientOrderId,
     ExpiresAt,
     Liquidity,
     MaxPrice,
+    MaxRetries,
     OrderTypeName,
     Price,
     Priority,
@@ -31,7 +31,6 @@ from order_engine.api.fields import (
     TokenSymbol,
     TriggerVenue,
     UserId,
-    whole_number,
 )
 from order_engine.domain.changes import Amendment
 from order_engine.domain.expiry import MAX_REST
@@ -42,7 +41,6 @@ from order_engine.domain.types import order_types, rules_of
 from order_engine.errors import FieldError, ProblemCode, Rejected
 
 DEFAULT_USER_ID = "anonymous"
-DEFAULT_MAX_RETRIES = 3
 MAX_BASE_UNITS = 2**64 - 1
 """Solana's token amounts are unsigned 64-bit integers."""
 
@@ -94,22 +92,7 @@ class OrderRequest(_Request):
     slippage_tolerance: SlippageFraction | None = None
     slippage: SlippageFraction | None = None
     slippage_bps: SlippageBps | None = None
-    max_retries: (
-        Annotated[
-            int,
-            BeforeValidator(whole_number(0, 10)),
-            WithJsonSchema(
-                {
-                    "type": "integer",
-                    "minimum": 0,
-                    "maximum": 10,
-                    "description": "Attempts after the first one "
-                    f"({DEFAULT_MAX_RETRIES} without it).",
-                }
-            ),
-        ]
-        | None
-    ) = None
+    max_retries: MaxRetries | None = None
     priority: Priority | None = None
     limit_price: Price | None = None
     target_price: Price | None = None
