@@ -1,7 +1,7 @@
 """Orders at rest, against a real Postgres and a market that the test moves."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,12 +11,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.support.engine_parts import lifecycle_of, moves_of
+from tests.support.engine_parts import Streamed, lifecycle_of, moves_of
 from tests.support.postgres import Orders
 
 from order_engine.clock import SystemClock
 from order_engine.domain.changes import Amendment
-from order_engine.domain.events import OrderEvent
 from order_engine.domain.failures import FailureCode
 from order_engine.domain.orders import Order, OrderTerms, SniperTrigger, SwapTransaction, VenueName
 from order_engine.domain.transitions import PairDemand
@@ -82,14 +81,6 @@ class MovableVenue:
         raise NotImplementedError
 
     send = check = build
-
-
-@dataclass
-class Streamed:
-    events: list[OrderEvent] = field(default_factory=list)
-
-    def append(self, events: Sequence[OrderEvent]) -> None:
-        self.events.extend(events)
 
 
 @dataclass

@@ -8,7 +8,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.integration.test_watch import Started, Streamed, mock_market
+from tests.integration.test_watch import Started, mock_market
+from tests.support.engine_parts import Streamed
 from tests.support.postgres import Orders
 
 from benchmarks.resting import BURST_PAIR, MET, PAIRS, insert_resting

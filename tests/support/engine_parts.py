@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 from tests.support.postgres import Orders
 
 from order_engine.clock import SystemClock
+from order_engine.domain.events import OrderEvent
 from order_engine.execution.lifecycle import Lifecycle
 from order_engine.execution.moves import Moves
 from order_engine.execution.ports import EventStream, ExecutionStarter
 from order_engine.execution.turns import Turns
+
+
+@dataclass
+class Streamed:
+    """Keep the events that were streamed."""
+
+    events: list[OrderEvent] = field(default_factory=list)
+
+    def append(self, events: Sequence[OrderEvent]) -> None:
+        self.events.extend(events)
 
 
 class StartsNothing:

@@ -9,12 +9,11 @@ from decimal import Decimal
 from typing import Any
 
 import psycopg
-from tests.support.engine_parts import moves_of
+from tests.support.engine_parts import Streamed, moves_of
 from tests.support.postgres import Orders
 
 from order_engine.clock import SystemClock
 from order_engine.domain.changes import Decided, Routed, Submitted
-from order_engine.domain.events import OrderEvent
 from order_engine.domain.orders import Order, OrderTerms, SniperTrigger, SwapTransaction
 from order_engine.domain.transitions import Guard, IntakeLimits, Transition
 from order_engine.errors import ExecutionNotStarted
@@ -35,14 +34,6 @@ class Executions:
         if self.refuses:
             raise ExecutionNotStarted("refused")
         self.started.append(order_id)
-
-
-@dataclass
-class Streamed:
-    events: list[OrderEvent] = field(default_factory=list)
-
-    def append(self, events: Any) -> None:
-        self.events.extend(events)
 
 
 @dataclass

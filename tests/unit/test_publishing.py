@@ -396,7 +396,8 @@ def test_replay_to_a_user_stream_is_not_repeated_by_a_cold_environment(world: Wo
     assert world.gateway.seqs("c1", "o1") == [1, 2, 3]
 
 
-def test_replay_in_pieces_is_not_repeated_by_cold_environments(world: World) -> None:
+def begin_large_replay(world: World) -> None:
+    """Have a listener come late to 500 events of a user's orders, each posted in 20 ms."""
     for number in range(50):
         world.stream.write(f"o{number}", *range(1, 11))
     world.publish()
@@ -407,6 +408,10 @@ def test_replay_in_pieces_is_not_repeated_by_cold_environments(world: World) -> 
 
     world.gateway.scripts["c1"] = briskly
     world.stream.listen("c1", user_id="ann")
+
+
+def test_replay_in_pieces_is_not_repeated_by_cold_environments(world: World) -> None:
+    begin_large_replay(world)
     for _ in range(20):
         world.publish()
         world.start_cold()
@@ -867,16 +872,7 @@ def test_slow_connection_is_put_off_after_a_second(world: World) -> None:
 
 
 def test_large_replay_is_cut_into_invocations(world: World) -> None:
-    for number in range(50):
-        world.stream.write(f"o{number}", *range(1, 11))
-    world.publish()
-
-    def briskly() -> PostOutcome:
-        world.clock.advance(0.02)
-        return DELIVERED
-
-    world.gateway.scripts["c1"] = briskly
-    world.stream.listen("c1", user_id="ann")
+    begin_large_replay(world)
     started = world.clock.timer()
     world.publish()
 
